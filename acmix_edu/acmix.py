@@ -1,0 +1,290 @@
+r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from acmix_edu.attention import (
+    aggregate,
+    local_attention,
+    local_attention_logits,
+    position_map,
+    reflect_pad,
+    split_heads,
+    windows,
+)
+from acmix_edu.checks import feature_map, odd_kernel, whole_number
+from acmix_edu.depthwise import LearnableShift
+
+
+class ACmix(nn.Module):
+    r"""Mix self-attention and convolution that share one set of 1×1 projections (section 4).
+
+    $$F_{out} = \alpha\, F_{att} + \beta\, F_{conv}$$
+
+    Stage I: three 1×1 convolutions make q, k, v, cut into N heads of d = out_planes/N
+    dimensions. Stage II, attention: every query attends to its k_a×k_a window. Stage II,
+    convolution: a 1×1 convolution ``fc`` over the 3N maps of a dimension makes k_c² maps, which
+    are shifted and summed by ``dep_conv``.
+
+    Args:
+        in_planes: input channels.
+        out_planes: output channels, divisible by ``head``.
+        kernel_att: k_a, odd, the side of the attention window.
+        head: N, the number of heads and of groups of shift kernels.
+        kernel_conv: k_c, odd, the side of the convolution kernel.
+        stride: the output side is ⌈side/stride⌉.
+        dilation: of the attention window only.
+
+    Shape:
+        ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
+
+    Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
+    attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d a map. See
+    :func:`acmix_edu.acmix_cost`.
+
+    Raises:
+        TypeError, ValueError: an argument or an input cannot be used; the message says which,
+            what came and how to mend it. Also ``load_state_dict`` with tensors of another shape.
+
+    Example:
+        >>> layer = ACmix(64, 64)
+        >>> layer(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 64, 14, 14])
+
+    Parameters have the names of the published code, so its checkpoints load as they are:
+    conv1, conv2, conv3 are the projections W_q, W_k, W_v; conv_p turns positions into the
+    position term; rate1 is α, rate2 is β.
+
+    Differs from the published code: any dtype, memory format, odd kernel_conv, dilation, odd
+    sides with a stride, and maps smaller than the window work; ``dep_conv`` is no ``nn.Conv2d``,
+    so a network's own initialisation does not overwrite the shift kernels. Results are equal
+    wherever the published code runs.
+
+    Source: X. Pan et al., *On the Integration of Self-Attention and Convolution*, CVPR 2022.
+    """
+
+    def __init__(
+        self,
+        in_planes: int,
+        out_planes: int,
+        kernel_att: int = 7,
+        head: int = 4,
+        kernel_conv: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+    ):
+        super().__init__()
+        self.in_planes = whole_number("in_planes", in_planes)
+        self.out_planes = whole_number("out_planes", out_planes)
+        self.kernel_att = odd_kernel("kernel_att", kernel_att)
+        self.head = whole_number("head", head)
+        self.kernel_conv = odd_kernel("kernel_conv", kernel_conv)
+        self.stride = whole_number("stride", stride)
+        self.dilation = whole_number("dilation", dilation)
+        if out_planes % head:
+            raise ValueError(
+                f"out_planes must be divisible by head, but out_planes={out_planes} and "
+                f"head={head} came; pass out_planes={math.ceil(out_planes / head) * head}, or a "
+                f"head that divides {out_planes}."
+            )
+        self.head_dim = out_planes // head
+        self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
+        self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
+        self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
+        self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
+        self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
+        self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=stride)
+        self.rate1 = nn.Parameter(torch.full((1,), 0.5))
+        self.rate2 = nn.Parameter(torch.full((1,), 0.5))
+        self.register_load_state_dict_pre_hook(_check_state)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.project(x)
+        out_att = self.attention_path(q, k, v)
+        return self.mix(out_att, self.convolution_path(q, k, v))
+
+    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Stage I (eq. 11): q, k, v, each ``[B, out_planes, H, W]``, shared by both paths."""
+        self._check_input(x)
+        return self.conv1(x), self.conv2(x), self.conv3(x)
+
+    def position_term(self, q: torch.Tensor) -> torch.Tensor:
+        """Position features ``[1, d, H, W]``: a 1×1 convolution of the position map."""
+        loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)
+        return self.conv_p(loc)
+
+    def attention_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Stage II of attention: ``[B, out_planes, H', W']``, head-major (channel n·d + e)."""
+        heads = (split_heads(f, self.head) for f in (q, k, v))
+        pe = self.position_term(q)
+        out = local_attention(*heads, self.kernel_att, pe, self.stride, self.dilation)
+        return out.flatten(1, 2)
+
+    def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n)."""
+        return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
+
+    def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""
+        maps = torch.cat([split_heads(f, self.head) for f in (q, k, v)], dim=1)
+        return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])
+
+    def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
+        """α·F_att + β·F_conv, in the paths' dtype."""
+        return self.rate1.to(out_att.dtype) * out_att + self.rate2.to(out_conv.dtype) * out_conv
+
+    def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the module and return every tensor on the way, by name, in order.
+
+        Returns:
+            A dict: ``x``; ``q``, ``k``, ``v`` ``[B, C, H, W]``; ``pe`` ``[1, d, H, W]``;
+            ``q_att``, ``k_att``, ``v_att`` ``[B, N, d, H, W]``; ``pad_k``, ``pad_v``
+            (reflection); ``unfold_k``, ``unfold_v`` ``[B, N, d, k_a², H', W']``,
+            ``unfold_pe`` ``[1, d, k_a², H', W']``; ``logits`` and ``att``
+            ``[B, N, k_a², H', W']``; ``out_att`` ``[B, C, H', W']``; ``f_all``
+            ``[B, k_c², d, H, W]``; ``f_conv`` ``[B, d·k_c², H, W]``; ``out_conv`` and ``out``
+            ``[B, C, H', W']``.
+
+        Example:
+            >>> ACmix(8, 8, head=2).explain(torch.randn(1, 8, 5, 5))["att"].shape
+            torch.Size([1, 2, 49, 5, 5])
+        """
+        s, d, size = self.stride, self.dilation, self.kernel_att
+        q, k, v = self.project(x)
+        pe = self.position_term(q)
+        q_att, k_att, v_att = (split_heads(f, self.head) for f in (q, k, v))
+        logits = local_attention_logits(q_att, k_att, size, pe, s, d)
+        att = logits.softmax(dim=-3)
+        out_att = aggregate(att, v_att, size, s, d).flatten(1, 2)
+        f_all = self._light_maps(q, k, v)
+        f_conv = f_all.transpose(1, 2).flatten(1, 2)
+        out_conv = self.dep_conv(f_conv)
+        reach = d * (size // 2)
+        return {
+            "x": x, "q": q, "k": k, "v": v, "pe": pe,
+            "q_att": q_att, "k_att": k_att, "v_att": v_att,
+            "pad_k": reflect_pad(k_att, reach), "pad_v": reflect_pad(v_att, reach),
+            "unfold_k": windows(k_att, size, s, d), "unfold_v": windows(v_att, size, s, d),
+            "unfold_pe": windows(pe, size, s, d),
+            "logits": logits, "att": att, "out_att": out_att,
+            "f_all": f_all, "f_conv": f_conv, "out_conv": out_conv,
+            "out": self.mix(out_att, out_conv),
+        }  # fmt: skip
+
+    def norm_share(self, x: torch.Tensor) -> torch.Tensor:
+        r"""Return the attention path's share of the output, a scalar from 0 to 1.
+
+        $$\frac{\lVert\alpha F_{att}\rVert_2}
+        {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
+
+        α and β alone do not say who leads: the paths differ in size.
+        """
+        q, k, v = self.project(x)
+        att = (self.rate1 * self.attention_path(q, k, v)).norm()
+        conv = (self.rate2 * self.convolution_path(q, k, v)).norm()
+        return att / (att + conv)
+
+    def convolution_kernel(self) -> torch.Tensor:
+        r"""Compose the convolution path, from x to F_conv, into one dense kernel.
+
+        $$K_{c} = \sum_t W_{c,t} \sum_{m} \mathrm{fc}_{t,m}\, P_{m,e}$$
+
+        with P the 3N stacked projections (rows of conv1, conv2, conv3) for the dimension e of
+        output channel c = e·N + n. The projections' biases are left out: they add a map that is
+        constant except near the border.
+
+        Returns:
+            ``[out_planes, in_planes, k_c, k_c]``, for ``F.conv2d`` with padding k_c // 2.
+        """
+        projections = torch.cat([c.weight for c in (self.conv1, self.conv2, self.conv3)])
+        stacked = projections.reshape(3 * self.head, self.head_dim, self.in_planes)
+        light = torch.einsum("tm,mei->eti", self.fc.weight.flatten(1), stacked)
+        shifts = self.dep_conv.weight.unflatten(0, (self.head_dim, self.head))
+        return torch.einsum("enthw,eti->enihw", shifts, light).flatten(0, 1)
+
+    def effective_kernels(self, x: torch.Tensor, i: int, j: int) -> dict[str, torch.Tensor]:
+        r"""Return what each path does at one output pixel, as a kernel over its neighbours.
+
+        Both paths compute $g_{ij} = \sum_o W_o(i,j)\, x_{ij+o}$ plus a bias. The convolution
+        path's W_o is the same at every pixel; the attention path's, a_o(i,j)·W_v, follows the
+        content. Past the border x is the reflected map for attention and zero for convolution.
+
+        Args:
+            x: one image, ``[1, in_planes, H, W]``.
+            i, j: the output pixel.
+
+        Returns:
+            ``{"attention", "convolution", "mix"}``, each ``[out_planes, in_planes, K, K]``
+            without α, β in the first two; "mix" is α·attention + β·convolution. K is the larger
+            of the two windows; the smaller lies in its middle.
+
+        Raises:
+            ValueError: x holds more than one image, or (i, j) is outside the output.
+        """
+        self._check_input(x)
+        if x.shape[0] != 1:
+            raise ValueError(
+                f"x must be one image [1, C, H, W], but {list(x.shape)} came; pass x[:1]."
+            )
+        att = self.explain(x)["att"][0]  # [N, k_a², H', W']
+        if not (0 <= i < att.shape[-2] and 0 <= j < att.shape[-1]):
+            raise ValueError(
+                f"(i, j) must be a pixel of the {att.shape[-2]}×{att.shape[-1]} output, but "
+                f"({i}, {j}) came."
+            )
+        values = self.conv3.weight.reshape(self.head, self.head_dim, self.in_planes)
+        dense = torch.einsum("nt,nei->neit", att[:, :, i, j], values).flatten(0, 1)
+        reach = self.dilation * (self.kernel_att // 2)
+        window = dense.new_zeros(*dense.shape[:2], 2 * reach + 1, 2 * reach + 1)
+        window[..., :: self.dilation, :: self.dilation] = dense.unflatten(
+            -1, (self.kernel_att, self.kernel_att)
+        )
+        conv = self.convolution_kernel()
+        half = max(reach, self.kernel_conv // 2)
+        window, conv = (F.pad(w, [half - w.shape[-1] // 2] * 4) for w in (window, conv))
+        mixed = self.rate1 * window + self.rate2 * conv
+        return {"attention": window, "convolution": conv, "mix": mixed}
+
+    def _check_input(self, x: torch.Tensor) -> None:
+        feature_map("x", x, self.in_planes)
+        weight = self.conv1.weight
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"x must have the module's dtype {weight.dtype}, but {x.dtype} came; convert it "
+                f"with x.to({weight.dtype}), convert the module with .to({x.dtype}), or use "
+                "torch.autocast."
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_planes}, {self.out_planes}, kernel_att={self.kernel_att}, "
+            f"head={self.head}, kernel_conv={self.kernel_conv}, stride={self.stride}, "
+            f"dilation={self.dilation}"
+        )
+
+
+def _check_state(module: ACmix, state: dict, prefix: str, *_) -> None:
+    """Refuse a state whose tensors have other shapes, before anything is copied."""
+    for name, own in module.state_dict().items():
+        came = state.get(prefix + name)
+        if isinstance(came, torch.Tensor) and came.shape != own.shape:
+            raise ValueError(
+                f"state_dict holds {prefix + name} of shape {list(came.shape)}, but this module "
+                f"ACmix({module.extra_repr()}) needs {list(own.shape)}; build the module with the "
+                f"in_planes, out_planes, head and kernel_conv that the state was saved from"
+                f"{_saved_from(state, prefix)}."
+            )
+
+
+def _saved_from(state: dict, prefix: str) -> str:
+    """Guess the arguments that a state was saved from, for the error message."""
+    projection, light = state.get(prefix + "conv1.weight"), state.get(prefix + "fc.weight")
+    if projection is None or light is None or projection.dim() != 4 or light.dim() != 4:
+        return ""
+    return (
+        f" (its shapes say in_planes={projection.shape[1]}, out_planes={projection.shape[0]}, "
+        f"head={light.shape[1] // 3}, kernel_conv={math.isqrt(light.shape[0])})"
+    )

@@ -1,0 +1,366 @@
+r"""Self-attention, taken apart: the same Stage I as a convolution, another Stage II.
+
+Chapter 04 tells the story. Stage I, q, k, v = three 1×1 convolutions (eq. 11), is left to the
+caller, so that every function here takes maps ``[..., d, H, W]``: any leading dimensions (batch,
+heads), then the d features of one head, then the map.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from acmix_edu.checks import floating, odd_kernel, whole_number
+
+
+def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
+    """Cut the channels into heads: ``[B, N·d, H, W]`` → ``[B, N, d, H, W]``, head-major.
+
+    Example:
+        >>> split_heads(torch.randn(2, 64, 5, 5), head=4).shape
+        torch.Size([2, 4, 16, 5, 5])
+    """
+    whole_number("head", head)
+    if f.shape[1] % head:
+        raise ValueError(
+            f"the {f.shape[1]} channels of f cannot be cut into head={head} equal parts; "
+            "head must divide the number of channels."
+        )
+    return f.unflatten(1, (head, f.shape[1] // head))
+
+
+def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
+    r"""Return where each pixel of a reflection-padded line comes from.
+
+    Reflection does not repeat the border: … 2 1 0 1 2 …. A line that is shorter than the
+    padding is reflected to and fro as often as needed, as numpy's ``mode="reflect"`` does and
+    PyTorch's does not; a line of one pixel repeats it.
+
+    Args:
+        size: H, the length of the line.
+        pad: pixels on either side.
+
+    Returns:
+        int64 ``[H + 2·pad]``, values in 0 … H − 1.
+
+    Example:
+        >>> reflect_indices(3, 4)
+        tensor([0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2])
+    """
+    positions = torch.arange(-pad, size + pad, device=device)
+    period = max(2 * (size - 1), 1)
+    folded = positions.remainder(period)
+    return torch.minimum(folded, period - folded) if size > 1 else folded
+
+
+def reflect_pad(f: torch.Tensor, pad: int) -> torch.Tensor:
+    """Pad ``[..., H, W]`` by reflection on all four sides, any number of times.
+
+    Example:
+        >>> reflect_pad(torch.tensor([[1., 2.]]), 1)
+        tensor([[2., 1., 2., 1.],
+                [2., 1., 2., 1.],
+                [2., 1., 2., 1.]])
+    """
+    rows = reflect_indices(f.shape[-2], pad, f.device)
+    columns = reflect_indices(f.shape[-1], pad, f.device)
+    return f.index_select(-2, rows).index_select(-1, columns)
+
+
+def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 1) -> torch.Tensor:
+    r"""Copy the k×k window of every pixel: the unfold that attention over a window starts with.
+
+    Args:
+        f: ``[..., C, H, W]``.
+        kernel_size: k, odd.
+        stride: windows are centred on every stride-th pixel.
+        dilation: pixels from one window position to the next.
+
+    Returns:
+        ``[..., C, k², ⌈H/s⌉, ⌈W/s⌉]``, k² copies of the map when stride is 1; position
+        t = p·k + q is the pixel (i + (p−⌊k/2⌋)·D, j + (q−⌊k/2⌋)·D), reflected at the border.
+
+    Example:
+        >>> windows(torch.randn(2, 64, 56, 56), 7).shape
+        torch.Size([2, 64, 49, 56, 56])
+    """
+    floating("f", f)
+    k = odd_kernel("kernel_size", kernel_size)
+    stride, dilation = whole_number("stride", stride), whole_number("dilation", dilation)
+    if f.dim() < 3 or 0 in f.shape[-3:]:
+        raise ValueError(
+            f"the map must have the shape [..., C, H, W] with no side 0, but {list(f.shape)} came."
+        )
+    padded = reflect_pad(f, dilation * (k // 2))
+    size = (len(range(0, f.shape[-2], stride)), len(range(0, f.shape[-1], stride)))
+    copies = F.unfold(padded.reshape(-1, *padded.shape[-3:]), k, dilation=dilation, stride=stride)
+    return copies.reshape(*f.shape[:-2], k * k, *size)
+
+
+def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tensor:
+    """Return the position of every pixel, ``[1, 2, H, W]``.
+
+    Channel 0 runs from −1 to 1 along each row, channel 1 from −1 to 1 down each column, so the
+    step from pixel to pixel depends on the size of the map. A side of one pixel is −1.
+
+    Example:
+        >>> position_map(2, 3)[0, 0]
+        tensor([[-1.,  0.,  1.],
+                [-1.,  0.,  1.]])
+    """
+    dtype = dtype or torch.get_default_dtype()
+    exact = torch.promote_types(dtype, torch.float32)
+    x = torch.linspace(-1, 1, width, dtype=exact, device=device).expand(height, width)
+    y = torch.linspace(-1, 1, height, dtype=exact, device=device)[:, None].expand(height, width)
+    return torch.stack([x, y])[None].to(dtype)
+
+
+def local_attention_weights(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    r"""Compare each query with the keys of its window and normalise (eq. 10).
+
+    $$a_o(i,j) = \mathop{\mathrm{softmax}}_{o}\; \frac{q_{ij}^{\top}
+    \left(k_{ij+o} + e_{ij} - e_{ij+o}\right)}{\sqrt d}$$
+
+    with e the position term (zero in the paper's equation; part of the published module).
+
+    Args:
+        q, k: ``[..., d, H, W]``.
+        kernel_size: k_a, odd, the side of the window.
+        pe: position features ``[..., d, H, W]``, or None.
+        stride: queries are taken at every stride-th pixel.
+        dilation: pixels between the keys of a window.
+
+    Returns:
+        ``[..., k_a², ⌈H/s⌉, ⌈W/s⌉]``; the k_a² weights of a pixel add up to one.
+        k_a²·d multiply-adds a pixel and head.
+
+    Raises:
+        TypeError: a map is not a floating-point tensor.
+        ValueError: the shapes of q and k differ, or kernel_size is even.
+
+    Example:
+        >>> a = local_attention_weights(torch.randn(4, 5, 5), torch.randn(4, 5, 5), 3)
+        >>> a.shape, bool(torch.allclose(a.sum(0), torch.ones(5, 5)))
+        (torch.Size([9, 5, 5]), True)
+    """
+    return local_attention_logits(q, k, kernel_size, pe, stride, dilation).softmax(dim=-3)
+
+
+def local_attention_logits(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    """Return the scores that :func:`local_attention_weights` takes the softmax of; its arguments.
+
+    Example:
+        >>> local_attention_logits(torch.ones(4, 2, 2), torch.ones(4, 2, 2), 1)
+        tensor([[[2., 2.],
+                 [2., 2.]]])
+    """
+    _same_shape(q, k, "q", "k")
+    keys = windows(k, kernel_size, stride, dilation)
+    queries = q[..., ::stride, ::stride] / math.sqrt(q.shape[-3])
+    if pe is not None:
+        floating("pe", pe)
+        if pe.shape[-3:] != q.shape[-3:]:
+            raise ValueError(
+                f"pe must be [..., d, H, W] = [..., {', '.join(map(str, q.shape[-3:]))}] like q, "
+                f"but {list(pe.shape)} came."
+            )
+        here = pe[..., ::stride, ::stride].unsqueeze(-3)
+        keys = keys + here - windows(pe, kernel_size, stride, dilation)
+    return torch.einsum("...dhw,...dthw->...thw", queries, keys)
+
+
+def aggregate(
+    weights: torch.Tensor, v: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 1
+) -> torch.Tensor:
+    r"""Average the values of each window by their weights (the sum of eq. 9).
+
+    $$g_{ij} = \sum_o a_o(i,j)\, v_{ij+o}$$
+
+    Args:
+        weights: ``[..., k_a², ⌈H/s⌉, ⌈W/s⌉]``, from :func:`local_attention_weights`.
+        v: values ``[..., d, H, W]``.
+        kernel_size, stride, dilation: as for the weights.
+
+    Returns:
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``; k_a²·d multiply-adds a pixel and head.
+
+    Example:
+        >>> box_blur = torch.full((9, 5, 5), 1 / 9)
+        >>> aggregate(box_blur, torch.randn(3, 5, 5), 3).shape
+        torch.Size([3, 5, 5])
+    """
+    floating("weights", weights)
+    values = windows(v, kernel_size, stride, dilation)
+    if weights.shape[-3:] != values.shape[-3:]:
+        raise ValueError(
+            f"weights must be [..., {', '.join(map(str, values.shape[-3:]))}] for this v, "
+            f"kernel_size, stride and dilation, but {list(weights.shape)} came."
+        )
+    return torch.einsum("...thw,...dthw->...dhw", weights, values)
+
+
+def local_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    r"""Attend from every pixel to the k_a×k_a window around it (eq. 9–10, Stage II).
+
+    $$g_{ij} = \sum_{(a,b)\in\mathcal N_k(i,j)} A(q_{ij}, k_{ab})\, v_{ab}$$
+
+    The map is padded by reflection, so that a window at the border is full; the pixels that
+    reflection repeats count twice, in a corner up to four times.
+
+    Args:
+        q, k, v: ``[..., d, H, W]``; give the heads a dimension of their own.
+        kernel_size, pe, stride, dilation: as in :func:`local_attention_weights`.
+
+    Returns:
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``; 2·k_a²·d multiply-adds a pixel and head, and k_a² copies of
+        k and of v in memory.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 16, 16)
+        >>> local_attention(q, k, v, kernel_size=7).shape
+        torch.Size([2, 4, 16, 16])
+    """
+    weights = local_attention_weights(q, k, kernel_size, pe, stride, dilation)
+    return aggregate(weights, v, kernel_size, stride, dilation)
+
+
+def global_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    r"""Attend from every pixel to all pixels (ViT, PVT; section 4.5 of the paper).
+
+    $$g_{ij} = \sum_{a,b} \mathop{\mathrm{softmax}}_{a,b}\!
+    \left(q_{ij}^{\top} k_{ab}/\sqrt d\right) v_{ab}$$
+
+    Args:
+        q, k, v: ``[..., d, H, W]``.
+
+    Returns:
+        ``[..., d, H, W]``; 2·H·W·d multiply-adds a pixel: quadratic in the size of the map.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 8, 8)
+        >>> global_attention(q, k, v).shape
+        torch.Size([2, 4, 8, 8])
+    """
+    _same_shape(q, k, "q", "k")
+    _same_shape(q, v, "q", "v", features=False)
+    tokens = [f.flatten(-2).transpose(-1, -2) for f in (q, k, v)]
+    return F.scaled_dot_product_attention(*tokens).transpose(-1, -2).unflatten(-1, q.shape[-2:])
+
+
+def window_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window_size: int
+) -> torch.Tensor:
+    r"""Attend inside windows that do not overlap (Swin, without its shift; section 4.5).
+
+    The map is cut into M×M windows; every pixel attends to the pixels of its own window. At the
+    right and lower border a window may be smaller.
+
+    Args:
+        q, k, v: ``[..., d, H, W]``.
+        window_size: M ≥ 1, even or odd.
+
+    Returns:
+        ``[..., d, H, W]``; 2·M²·d multiply-adds a pixel.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 10, 10)
+        >>> window_attention(q, k, v, window_size=4).shape
+        torch.Size([2, 4, 10, 10])
+    """
+    m = whole_number("window_size", window_size)
+    _same_shape(q, k, "q", "k")
+    _same_shape(q, v, "q", "v", features=False)
+    rows = []
+    for i in range(0, q.shape[-2], m):
+        row = [
+            global_attention(*(f[..., i : i + m, j : j + m] for f in (q, k, v)))
+            for j in range(0, q.shape[-1], m)
+        ]
+        rows.append(torch.cat(row, dim=-1))
+    return torch.cat(rows, dim=-2)
+
+
+def patchwise_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    phi: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    r"""Let a small network read the whole window and decide all its weights (SAN; section 4.5).
+
+    $$a(i,j) = \varphi\left(\left[q_{ij},\; [k_{ab}]_{(a,b)\in\mathcal N_k(i,j)}\right]\right),
+    \qquad g_{ij} = \sum_o a_o(i,j)\, v_{ij+o}$$
+
+    where [ ] concatenates features. In the paper φ is two linear layers with a non-linearity
+    between them, and there is no softmax: the weights may be negative and need not add up to 1.
+
+    Args:
+        q, k, v: ``[B, d, H, W]``.
+        kernel_size: k_a, odd.
+        phi: maps ``[B, d·(1 + k_a²), H, W]`` to ``[B, k_a², H, W]``; channel 0 … d−1 is q, then
+            the keys, window position by window position (channel d + t·d + e). For example
+            ``nn.Sequential(nn.Conv2d(d*(1+n), r, 1), nn.ReLU(), nn.Conv2d(r, n, 1))``, n = k_a².
+
+    Returns:
+        ``[B, d, H, W]``; φ's cost and k_a²·d multiply-adds a pixel.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 2, 5, 5)
+        >>> patchwise_attention(q, k, v, 3, torch.nn.Conv2d(20, 9, 1)).shape
+        torch.Size([1, 2, 5, 5])
+    """
+    _same_shape(q, k, "q", "k")
+    keys = windows(k, kernel_size).transpose(-4, -3).flatten(-4, -3)
+    weights = phi(torch.cat([q, keys], dim=-3))
+    return aggregate(weights, v, kernel_size)
+
+
+def entropy(weights: torch.Tensor) -> torch.Tensor:
+    r"""Return how evenly each pixel attends: −Σ a·log a / log k², from 0 (one key) to 1 (all).
+
+    Args:
+        weights: ``[..., k², H, W]``, k² ≥ 2.
+
+    Returns:
+        ``[..., H, W]``, without a unit: the fraction of the largest possible entropy.
+
+    Example:
+        >>> entropy(torch.full((9, 1, 1), 1 / 9))
+        tensor([[1.]])
+    """
+    floating("weights", weights)
+    return torch.special.entr(weights).sum(-3) / math.log(weights.shape[-3])
+
+
+def _same_shape(a, b, name_a: str, name_b: str, features: bool = True) -> None:
+    floating(name_a, a)
+    floating(name_b, b)
+    if a.dim() < 3 or a.shape[-2:] != b.shape[-2:] or (features and a.shape != b.shape):
+        same = "one shape [..., d, H, W]" if features else "the same H and W"
+        raise ValueError(
+            f"{name_a} and {name_b} must have {same}, but {list(a.shape)} and {list(b.shape)} came."
+        )

@@ -1,0 +1,211 @@
+r"""What each stage costs: parameters, multiply-adds and activations, by formula.
+
+One multiply-add is one multiplication with its addition (a "FLOP" in most papers' tables).
+Activations are the numbers that a stage writes, in the unfold form, for a batch of one.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.depthwise import LearnableShift
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, multiply-adds and activations (numbers written) of one stage or of a sum."""
+
+    parameters: int = 0
+    multiply_adds: int = 0
+    activations: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.parameters + other.parameters,
+            self.multiply_adds + other.multiply_adds,
+            self.activations + other.activations,
+        )
+
+    def activation_bytes(self, batch: int = 1, dtype: torch.dtype = torch.float32) -> int:
+        """Return the memory that the activations take, in bytes."""
+        return self.activations * batch * dtype.itemsize
+
+
+def total(costs: dict[str, Cost]) -> Cost:
+    """Add up the costs of all stages."""
+    return sum(costs.values(), Cost())
+
+
+def conv_cost(
+    in_planes: int,
+    out_planes: int,
+    kernel_size: int,
+    height: int,
+    width: int,
+    groups: int = 1,
+    bias: bool = False,
+) -> Cost:
+    r"""Return the cost of a convolution whose output is height × width.
+
+    $$\text{multiply-adds} = k^2\,\frac{C_{in}}{groups}\,C_{out}\,H\,W$$
+
+    Example:
+        >>> conv_cost(64, 64, 3, 56, 56).multiply_adds
+        115605504
+    """
+    weights = kernel_size**2 * (in_planes // groups) * out_planes
+    pixels = height * width
+    return Cost(weights + out_planes * bias, weights * pixels, out_planes * pixels)
+
+
+def decomposed_conv_cost(
+    channels: int, kernel_size: int, height: int, width: int
+) -> dict[str, Cost]:
+    r"""Return the cost of a k×k convolution in two stages, C → C, stride 1.
+
+    Stage I: k²C² multiply-adds a pixel and k² maps. Stage II: k²C additions a pixel, counted
+    here as multiply-adds, as the paper does.
+
+    Example:
+        >>> {name: c.multiply_adds for name, c in decomposed_conv_cost(64, 3, 1, 1).items()}
+        {'stage I': 36864, 'stage II': 576}
+    """
+    maps, pixels = kernel_size**2 * channels, height * width
+    return {
+        "stage I": Cost(maps * channels, maps * channels * pixels, maps * pixels),
+        "stage II": Cost(0, maps * pixels, channels * pixels),
+    }
+
+
+def attention_cost(
+    channels: int, kernel_att: int, head: int, height: int, width: int
+) -> dict[str, Cost]:
+    r"""Return the cost of local self-attention in two stages, C → C, stride 1, no position term.
+
+    Stage I: 3C² multiply-adds a pixel. Stage II: 2k_a²C.
+
+    Example:
+        >>> {name: c.multiply_adds for name, c in attention_cost(64, 7, 4, 1, 1).items()}
+        {'stage I': 12288, 'stage II': 6272}
+    """
+    projection = conv_cost(channels, channels, 1, height, width, bias=True)
+    return {
+        "stage I": projection + projection + projection,
+        "stage II": _window_cost(channels, kernel_att, head, height * width),
+    }
+
+
+def _window_cost(channels: int, kernel_att: int, head: int, pixels: int) -> Cost:
+    """Attention over windows: k² copies of k and v, k² logits and weights a head, the output."""
+    n = kernel_att**2
+    written = 2 * n * channels + 2 * n * head + channels
+    return Cost(0, 2 * n * channels * pixels, written * pixels)
+
+
+def acmix_cost(
+    in_planes: int,
+    out_planes: int,
+    height: int,
+    width: int,
+    kernel_att: int = 7,
+    head: int = 4,
+    kernel_conv: int = 3,
+    stride: int = 1,
+) -> dict[str, Cost]:
+    r"""Return the cost of ACmix on a height × width input, stage by stage.
+
+    Multiply-adds, with C the output channels, d = C/N, P input pixels and P' output pixels:
+    Stage I $3\,C_{in}\,C\,P$; position $2dP$; attention $2k_a^2\,C\,P'$; fc $3k_c^2\,C\,P$; shift
+    and sum $k_c^4\,C\,P'$. The mix is not counted.
+
+    Args:
+        in_planes, out_planes, kernel_att, head, kernel_conv, stride: of the module.
+        height, width: of the input.
+
+    Returns:
+        ``{"stage I", "position", "attention", "fc", "shift and sum", "mix"}``.
+
+    Example:
+        >>> total(acmix_cost(64, 64, 56, 56)).parameters
+        17822
+    """
+    pixels = height * width
+    outputs = len(range(0, height, stride)) * len(range(0, width, stride))
+    d, n, t = out_planes // head, kernel_att**2, kernel_conv**2
+    projection = conv_cost(in_planes, out_planes, 1, height, width, bias=True)
+    position = conv_cost(2, d, 1, height, width, bias=True)
+    return {
+        "stage I": projection + projection + projection,
+        "position": position + Cost(activations=n * d * outputs),
+        "attention": _window_cost(out_planes, kernel_att, head, outputs),
+        "fc": Cost(3 * head * t, 3 * t * out_planes * pixels, t * d * pixels),
+        "shift and sum": Cost(
+            out_planes * t * t, out_planes * t * t * outputs, out_planes * outputs
+        ),
+        "mix": Cost(2, 0, out_planes * outputs),
+    }
+
+
+def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[str, Cost]:
+    """Return the cost of every convolution, linear layer, norm and ACmix of a network, by name.
+
+    The network runs once on the meta device, where nothing is computed, to learn the sizes. As
+    in the tables of most papers, multiply-adds are those of convolutions, linear layers and
+    attention; batch norm counts its parameters only.
+
+    Args:
+        model: takes ``[1, 3, height, width]``. It is left as it is.
+
+    Example:
+        >>> from acmix_edu import acmix_resnet50
+        >>> total(model_cost(acmix_resnet50())).multiply_adds
+        3502300672
+    """
+    twin = copy.deepcopy(model).to("meta").eval()
+    costs: dict[str, Cost] = {}
+    hooks = [
+        module.register_forward_hook(_recorder(name, costs))
+        for name, module in twin.named_modules()
+        if isinstance(module, ACmix) or (_counted(module) and not _inside_acmix(name, twin))
+    ]
+    twin(torch.empty(1, 3, height, width, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return costs
+
+
+def _counted(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | LearnableShift)
+
+
+def _inside_acmix(name: str, model: nn.Module) -> bool:
+    parents = name.split(".")[:-1]
+    return any(
+        isinstance(model.get_submodule(".".join(parents[:n])), ACmix)
+        for n in range(1, len(parents) + 1)
+    )
+
+
+def _recorder(name: str, costs: dict[str, Cost]):
+    def record(module, inputs, output):
+        costs[name] = _module_cost(module, inputs[0], output)
+
+    return record
+
+
+def _module_cost(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Cost:
+    if isinstance(module, ACmix):
+        return total(
+            acmix_cost(
+                module.in_planes, module.out_planes, *x.shape[-2:], module.kernel_att,
+                module.head, module.kernel_conv, module.stride,
+            )
+        )  # fmt: skip
+    parameters = sum(p.numel() for p in module.parameters())
+    if isinstance(module, nn.BatchNorm2d):
+        return Cost(parameters, 0, y.numel())
+    pixels = y.numel() // y.shape[1]
+    return Cost(parameters, module.weight.numel() * pixels, y.numel())

@@ -1,0 +1,144 @@
+"""What the chapters are made from: one small map in numbers, photographs, and a legible ACmix."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.checks import floating, whole_number
+
+
+def small_map() -> torch.Tensor:
+    """Return the 5×5 map that goes through all chapters, ``[1, 1, 5, 5]``: a bright corner."""
+    return torch.tensor(
+        [[[[0, 0, 0, 0, 0],
+           [0, 9, 9, 9, 0],
+           [0, 9, 5, 5, 0],
+           [0, 9, 5, 1, 0],
+           [0, 0, 0, 0, 0]]]],
+        dtype=torch.float32,
+    )  # fmt: skip
+
+
+def small_kernel() -> torch.Tensor:
+    """Return its 3×3 kernel, ``[1, 1, 3, 3]``: 1 … 9, so that every weight has its own face."""
+    return torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+
+
+def small_acmix() -> ACmix:
+    """Return an ACmix for the small map that can be followed by hand: N = 2, k = 3, d = 1.
+
+    q and k are the map divided by 4 in head 0 and minus that in head 1 (unlike pixels attract
+    unlike ones); v is the map in both. ``fc`` hands the values of head 0 to the k² maps with the
+    weights of :func:`small_kernel` divided by 45, its sum; the shift kernels are one-hot.
+    There is no position term and there are no biases.
+    """
+    module = ACmix(1, 2, kernel_att=3, head=2, kernel_conv=3)
+    with torch.no_grad():
+        for parameter in (*module.conv1.parameters(), *module.conv2.parameters(),
+                          *module.conv3.parameters(), *module.conv_p.parameters(),
+                          module.fc.weight):  # fmt: skip
+            parameter.zero_()
+        module.conv1.weight[:, 0, 0, 0] = torch.tensor([0.25, 0.25])
+        module.conv2.weight[:, 0, 0, 0] = torch.tensor([0.25, -0.25])
+        module.conv3.weight[:, 0, 0, 0] = torch.tensor([1.0, 1.0])
+        module.fc.weight[:, 4, 0, 0] = small_kernel().flatten() / small_kernel().sum()
+    return module
+
+
+PHOTOGRAPHS = ("china", "flower", "grace_hopper")
+
+
+def photograph(name: str, size: int = 96) -> torch.Tensor:
+    """Return a photograph that comes with the installed libraries, as ``[1, 3, size, size]``.
+
+    The largest square from the middle, scaled down by averaging, values 0 … 1.
+
+    Args:
+        name: "china" (a temple) or "flower" (a dahlia), from scikit-learn; "grace_hopper" (a
+            portrait), from matplotlib.
+        size: the side, in pixels.
+
+    Raises:
+        ValueError: no such photograph.
+        ImportError: scikit-learn or matplotlib is missing; ``pip install "acmix-edu[book]"``.
+    """
+    whole_number("size", size)
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"name must be one of {', '.join(PHOTOGRAPHS)}, but {name!r} came.")
+    pixels = torch.from_numpy(_read(name)).permute(2, 0, 1)[None].float() / 255
+    side = min(pixels.shape[-2:])
+    top, left = (pixels.shape[-2] - side) // 2, (pixels.shape[-1] - side) // 2
+    square = pixels[..., top : top + side, left : left + side]
+    return F.interpolate(square, size=(size, size), mode="area")
+
+
+def _read(name: str) -> np.ndarray:
+    try:
+        if name == "grace_hopper":
+            from matplotlib import cbook, image
+
+            with cbook.get_sample_data("grace_hopper.jpg") as file:
+                return np.array(image.imread(file, format="jpg"))
+        from sklearn import datasets
+
+        return np.array(datasets.load_sample_image(f"{name}.jpg"))
+    except ImportError as error:
+        raise ImportError(
+            f"the photograph {name!r} comes with a library that is missing ({error.name}); "
+            'install it with pip install "acmix-edu[book]".'
+        ) from error
+
+
+def colour_features(image: torch.Tensor) -> torch.Tensor:
+    r"""Lift each colour onto a sphere, so that a dot product measures how alike two colours are.
+
+    With c = rgb − ½, the features are (c, √(¾ − |c|²)), of length √¾ for every colour, hence
+    $q^\top k = \tfrac34 - \tfrac12\lvert c_q - c_k\rvert^2$: attention with q = k = these
+    features, times a sharpness, is a bilateral filter.
+
+    Args:
+        image: ``[..., 3, H, W]``, values 0 … 1.
+
+    Returns:
+        ``[..., 4, H, W]``; the first three are the colour minus ½.
+    """
+    floating("image", image)
+    if image.dim() < 3 or image.shape[-3] != 3:
+        raise ValueError(f"image must be [..., 3, H, W], but {list(image.shape)} came.")
+    colour = image - 0.5
+    rest = (0.75 - colour.square().sum(-3, keepdim=True)).clamp(min=0)
+    return torch.cat([colour, rest.sqrt()], dim=-3)
+
+
+SHARPNESS = (0.0, 10.0, 40.0, 160.0)
+
+
+def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
+    """Return an ACmix whose weights are set by hand so that every map can be read.
+
+    It takes :func:`colour_features` ``[B, 4, H, W]`` and gives 16 channels, 4 heads of 4
+    dimensions (red, green, blue, lift). Attention: q = k = the features, scaled so that the
+    weight of a neighbour is ∝ exp(−s·|difference of the colours|²), with a sharpness s that grows
+    from head to head (0 is a plain average; then bilateral filters that keep to ever more alike
+    colours); v = the features. Convolution: ``fc`` puts a Laplacian (centre minus the mean
+    of the neighbours) on the values, the shift kernels are one-hot: it finds edges.
+    """
+    module = ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv)
+    scale = 2 * torch.tensor(SHARPNESS).sqrt()  # (2√s)²/√d = 2s, and q·k holds −½|difference|²
+    with torch.no_grad():
+        for convolution in (module.conv1, module.conv2, module.conv3, module.conv_p):
+            convolution.weight.zero_()
+            convolution.bias.zero_()
+        for n in range(4):
+            rows = slice(4 * n, 4 * n + 4)
+            module.conv1.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
+            module.conv2.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
+            module.conv3.weight[rows, :, 0, 0] = torch.eye(4)
+        module.fc.weight.zero_()
+        others = max(kernel_conv**2 - 1, 1)
+        module.fc.weight[:, 8, 0, 0] = -1.0 / others
+        module.fc.weight[kernel_conv**2 // 2, 8, 0, 0] = 1.0
+    return module

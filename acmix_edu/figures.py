@@ -1,0 +1,88 @@
+"""How the chapters draw: maps, numbers and arrows that look the same everywhere.
+
+Needs matplotlib, which the package itself does not; ``pip install "acmix-edu[book]"``.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+
+
+def array(f) -> np.ndarray:
+    """Return a tensor's numbers as an array without dimensions of size 1."""
+    if isinstance(f, torch.Tensor):
+        f = f.detach().cpu().float().numpy()
+    return np.squeeze(f)
+
+
+def limits(maps: list[np.ndarray]) -> dict:
+    """Return imshow's colour arguments: diverging around zero if any map is negative."""
+    low, high = min(m.min() for m in maps), max(m.max() for m in maps)
+    if low < 0:
+        reach = max(-low, high)
+        return {"cmap": DIVERGING, "vmin": -reach, "vmax": reach}
+    return {"cmap": SEQUENTIAL, "vmin": min(low, 0), "vmax": high if high > low else low + 1}
+
+
+def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2.0, colorbar=True):
+    """Draw maps side by side; ``[H, W]`` in colours with one common scale, ``[3, H, W]`` as RGB.
+
+    Args:
+        maps: a list of tensors or arrays; dimensions of size 1 are dropped.
+        titles: one for each map.
+        columns: maps in a row; all of them when left out, at most 5.
+        numbers: write the values into the cells; done by itself for maps up to 9×9.
+        shared: one colour scale for all maps; otherwise one each.
+        size: inches a map.
+        colorbar: draw the scale.
+
+    Returns:
+        The figure.
+    """
+    maps = [array(m) for m in maps]
+    columns = columns or min(len(maps), 5)
+    rows = -(-len(maps) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, size * rows * 1.12), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    flat = [m for m in maps if m.ndim == 2]
+    drawn = None
+    for n, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if n >= len(maps):
+            continue
+        if maps[n].ndim == 3:
+            axis.imshow(np.clip(maps[n].transpose(1, 2, 0), 0, 1))
+        else:
+            drawn = axis.imshow(maps[n], **limits(flat if shared else [maps[n]]))
+            if numbers or (numbers is None and max(maps[n].shape) <= 9):
+                write_numbers(axis, maps[n], drawn)
+        if titles:
+            axis.set_title(titles[n], fontsize=9)
+    if colorbar and shared and drawn is not None:
+        figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=30)
+    return figure
+
+
+def write_numbers(axis, values: np.ndarray, drawn) -> None:
+    """Write each value into its cell, dark on light and light on dark."""
+    whole = np.allclose(values, values.round())
+    for (i, j), value in np.ndenumerate(values):
+        red, green, blue, _ = drawn.cmap(drawn.norm(value))
+        light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
+        text = f"{value:.0f}" if whole else f"{value:.2g}"
+        axis.text(
+            j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white"
+        )
+
+
+def mark_window(axis, i: int, j: int, kernel_size: int, dilation: int = 1, color="orange") -> None:
+    """Outline the window of pixel (i, j) on an image, and the pixel itself."""
+    reach = dilation * (kernel_size // 2) + 0.5
+    for half, width in ((reach, 1.8), (0.5, 1.2)):
+        axis.add_patch(
+            plt.Rectangle((j - half, i - half), 2 * half, 2 * half, fill=False, ec=color, lw=width)
+        )

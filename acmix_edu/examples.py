@@ -1,6 +1,5 @@
 """What the chapters are made from: one small map in numbers, photographs, and a legible ACmix."""
 
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,9 +94,10 @@ def _read(name: str) -> np.ndarray:
 def colour_features(image: torch.Tensor) -> torch.Tensor:
     r"""Lift each colour onto a sphere, so that a dot product measures how alike two colours are.
 
-    With c = rgb − ½, the features are (c, √(¾ − |c|²)), of length √¾ for every colour, hence
-    $q^\top k = \tfrac34 - \tfrac12\lvert c_q - c_k\rvert^2$: attention with q = k = these
-    features, times a sharpness, is a bilateral filter.
+    With c = rgb − ½ the features are f = (c, √(3 − |c|²)), of length √3 for every colour, hence
+    $f_1^\top f_2 = 3 - \tfrac12\lvert f_1 - f_2\rvert^2$, and $\lvert f_1 - f_2\rvert^2$ is 1
+    to 4/3 times the squared difference of the colours: attention with q = k = these features,
+    times a sharpness, is a bilateral filter.
 
     Args:
         image: ``[..., 3, H, W]``, values 0 … 1.
@@ -109,8 +109,8 @@ def colour_features(image: torch.Tensor) -> torch.Tensor:
     if image.dim() < 3 or image.shape[-3] != 3:
         raise ValueError(f"image must be [..., 3, H, W], but {list(image.shape)} came.")
     colour = image - 0.5
-    rest = (0.75 - colour.square().sum(-3, keepdim=True)).clamp(min=0)
-    return torch.cat([colour, rest.sqrt()], dim=-3)
+    lift = (3 - colour.square().sum(-3, keepdim=True)).sqrt()
+    return torch.cat([colour, lift], dim=-3)
 
 
 SHARPNESS = (0.0, 10.0, 40.0, 160.0)
@@ -121,9 +121,9 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
 
     It takes :func:`colour_features` ``[B, 4, H, W]`` and gives 16 channels, 4 heads of 4
     dimensions (red, green, blue, lift). Attention: q = k = the features, scaled so that the
-    weight of a neighbour is ∝ exp(−s·|difference of the colours|²), with a sharpness s that grows
-    from head to head (0 is a plain average; then bilateral filters that keep to ever more alike
-    colours); v = the features. Convolution: ``fc`` puts a Laplacian (centre minus the mean
+    weight of a neighbour is ∝ exp(−s·|difference of the features|²), with a sharpness s that
+    grows from head to head (0 is a plain average; then bilateral filters that keep to ever more
+    alike colours); v = the features. Convolution: ``fc`` puts a Laplacian (centre minus the mean
     of the neighbours) on the values, the shift kernels are one-hot: it finds edges.
     """
     module = ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv)

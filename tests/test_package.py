@@ -1,0 +1,68 @@
+"""The shape of the package: imports go one way, names are public, examples in docstrings run."""
+
+import ast
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import acmix_edu
+
+PACKAGE = Path(acmix_edu.__file__).parent
+STORY = ["checks", "convolution", "shift", "depthwise", "attention", "acmix", "resnet", "cost"]
+LATER = ["examples", "exercises", "figures", "explorers"]
+
+
+def imported(path: Path) -> set[str]:
+    """The package's own modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("acmix_edu."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "acmix_edu":
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(
+                a.name.split(".")[1] for a in node.names if a.name.startswith("acmix_edu.")
+            )
+    return names
+
+
+@pytest.mark.parametrize("name", STORY)
+def test_imports_go_one_way(name):
+    earlier = set(STORY[: STORY.index(name)])
+    assert imported(PACKAGE / f"{name}.py") <= earlier
+
+
+def test_every_module_has_its_place():
+    found = {p.stem for p in PACKAGE.glob("*.py")} | {
+        p.parent.name for p in PACKAGE.glob("*/__init__.py")
+    }
+    assert found - {"__init__"} == set(STORY + LATER)
+
+
+def test_the_stages_are_public():
+    assert sorted(acmix_edu.__all__) == acmix_edu.__all__
+    defined = {
+        name
+        for module in STORY[1:]
+        for name, thing in vars(importlib.import_module(f"acmix_edu.{module}")).items()
+        if getattr(thing, "__module__", "") == f"acmix_edu.{module}" and not name.startswith("_")
+    }
+    assert defined - set(acmix_edu.__all__) == {"check_kernel"}
+
+
+@pytest.mark.parametrize("name", acmix_edu.__all__)
+def test_public_names_are_documented_with_an_example(name):
+    text = inspect.getdoc(getattr(acmix_edu, name))
+    assert text and text.split("\n")[0].endswith((".", ":", ").", "]``.", "head-major."))
+    if name not in {"Cost", "total", "conv3x3", "acmix3x3"}:
+        assert ">>>" in text
+
+
+@pytest.mark.parametrize("name", [*STORY, "examples", "exercises"])
+def test_examples_in_docstrings_run(name):
+    result = doctest.testmod(importlib.import_module(f"acmix_edu.{name}"))
+    assert result.failed == 0

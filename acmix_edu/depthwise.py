@@ -1,6 +1,6 @@
 r"""A shift as a convolution: one-hot kernels, then one grouped convolution, then learnable.
 
-Chapter 03 tells the story (section 3.3 of the paper, "improved shift and summation").
+Chapter 03 tells the story (section 4.3 of the paper, "improved shift and summation").
 """
 
 import torch

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the tests run side by side
+
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("official_?.npz"))
 
 

@@ -1,0 +1,113 @@
+"""How many of 20 plausible bugs, planted one at a time, do the tests and the notebooks catch?
+
+Each bug replaces one piece of text in a copy of the package. The unit tests alone and the
+notebooks alone then run on that copy; whoever stays green has missed it. Takes about half an
+hour on two cores: ``python benchmarks/planted_bugs.py [number …]``.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BUGS = [
+    ("convolution", "kernel positions numbered by columns",
+     "for p in range(kh) for q in range(kw)]", "for q in range(kw) for p in range(kh)]"),
+    ("convolution", "the definition turns the kernel round",
+     "i + p - kh // 2, j + q - kw // 2", "i - p + kh // 2, j - q + kw // 2"),
+    ("shift", "a shift goes the other way",
+     "    height, width = f.shape[-2:] if",
+     "    di, dj = -di, -dj\n    height, width = f.shape[-2:] if"),
+    ("shift", "rows and columns of a shift swapped",
+     "    height, width = f.shape[-2:] if",
+     "    di, dj = dj, di\n    height, width = f.shape[-2:] if"),
+    ("shift", "what leaves comes back on the other side",
+     "    return moved",
+     "    return torch.roll(f, (-di, -dj), (-2, -1)) if size is None else moved"),
+    ("shift", "dilation of the rows forgotten", "p * dh - top", "p - top"),
+    ("shift", "bias forgotten", "return g + bias[:, None, None]", "return g"),
+    ("depthwise", "one-hot kernels transposed",
+     "torch.eye(k * k).reshape(k * k, k, k)", "torch.eye(k * k).reshape(k * k, k, k).mT"),
+    ("depthwise", "maps of one dimension not side by side",
+     "maps.transpose(1, 2).flatten(1, 2)", "maps.flatten(1, 2)"),
+    ("depthwise", "learnable kernels start at random",
+     "self.weight.copy_(shift_kernels(self.kernel_size).expand_as(self.weight))",
+     "nn.init.kaiming_normal_(self.weight)"),
+    ("attention", "the border repeated, not reflected",
+     "    return torch.minimum(folded, period - folded) if size > 1 else folded",
+     "    return positions.clamp(0, size - 1)"),
+    ("attention", "1/√d forgotten", " / math.sqrt(q.shape[-3])", ""),
+    ("attention", "softmax along a row of the map", ".softmax(dim=-3)", ".softmax(dim=-2)"),
+    ("attention", "position term with the wrong sign",
+     "keys + here - windows(pe", "keys - here + windows(pe"),
+    ("attention", "x and y of the position map swapped",
+     "torch.stack([x, y])", "torch.stack([y, x])"),
+    ("acmix", "convolution path cut in the wrong order",
+     "self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2)",
+     "self._light_maps(q, k, v).flatten(1, 2)"),
+    ("acmix", "α and β swapped",
+     "self.rate1.to(out_att.dtype) * out_att + self.rate2.to(out_conv.dtype) * out_conv",
+     "self.rate2.to(out_att.dtype) * out_att + self.rate1.to(out_conv.dtype) * out_conv"),
+    ("acmix", "fc sees the keys before the queries",
+     "maps = torch.cat([split_heads(f, self.head) for f in (q, k, v)], dim=1)",
+     "maps = torch.cat([split_heads(f, self.head) for f in (k, q, v)], dim=1)"),
+    ("resnet", "stride 2 starts one layer late", "2 if number > 1 and", "2 if number > 2 and"),
+    ("cost", "attention counted once, not for logits and values",
+     "2 * n * channels * pixels", "n * channels * pixels"),
+]  # fmt: skip
+
+SUITES = {
+    "tests": ["tests", "--ignore", "tests/browser", "--ignore", "tests/test_site.py", "-n", "2"],
+    "notebooks": ["--nbval-lax", "--nbval-current-env", "book", "-n", "2", "--dist", "loadfile"],
+}
+
+
+def caught(tree: Path, arguments: list[str]) -> bool:
+    """Run pytest on the tree; True if something failed."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True,
+    )  # fmt: skip
+    if run.returncode not in (0, 1, 2):
+        sys.exit(f"pytest could not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return run.returncode != 0
+
+
+def planted(tree: Path, module: str, old: str, new: str) -> None:
+    """Put one bug into a fresh copy of the package."""
+    shutil.rmtree(tree / "acmix_edu", ignore_errors=True)
+    shutil.copytree(ROOT / "acmix_edu", tree / "acmix_edu")
+    file = tree / "acmix_edu" / f"{module}.py"
+    text = file.read_text(encoding="utf-8")
+    if old not in text:
+        sys.exit(f"{module}.py does not hold {old!r} any more: mend the list of bugs.")
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def main(numbers: list[int]) -> None:
+    scores = dict.fromkeys(SUITES, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for name in ("tests", "book"):
+            shutil.copytree(ROOT / name, tree / name)
+        for name in ("pyproject.toml", "_config.yml", "_toc.yml", "README.md"):
+            shutil.copy(ROOT / name, tree)
+        for number in numbers:
+            module, what, old, new = BUGS[number - 1]
+            planted(tree, module, old, new)
+            found = {suite: caught(tree, arguments) for suite, arguments in SUITES.items()}
+            for suite in SUITES:
+                scores[suite] += found[suite]
+            said = "  ".join(
+                f"{suite} {'caught' if found[suite] else 'MISSED'}" for suite in SUITES
+            )
+            print(f"{number:2}  {module:12} {what:50} {said}", flush=True)
+    print(", ".join(f"{suite} alone: {score} of {len(numbers)}" for suite, score in scores.items()))
+
+
+if __name__ == "__main__":
+    main([int(n) for n in sys.argv[1:]] or list(range(1, len(BUGS) + 1)))

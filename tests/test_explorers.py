@@ -1,0 +1,207 @@
+"""The explorers in Python: one module of several files, arguments, traits, what to take away."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from traitlets import TraitError
+
+from acmix_edu import ACmix
+from acmix_edu.explorers import MixingExplorer
+from acmix_edu.explorers.loader import bundle, source
+
+FILES = ("engine.js", "kit.js", "mixing.js")
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    module = ACmix(3, 8, kernel_att=5, head=2, kernel_conv=3, stride=2, dilation=2)
+    torch.nn.init.normal_(module.dep_conv.weight)
+    return module
+
+
+@pytest.fixture
+def explorer(module):
+    return MixingExplorer(module, torch.rand(3, 9, 14))
+
+
+# ---- One module of several files -------------------------------------------------------------
+
+
+def test_bundle_is_one_module():
+    text = bundle(*FILES)
+    assert not re.search(r"^import\b", text, re.MULTILINE)
+    assert re.findall(r"^export\b.*", text, re.MULTILINE) == ["export default { render };"]
+
+
+def test_bundled_names_differ():
+    names = re.findall(r"^(?:const|let|function|class)\s+(\w+)", bundle(*FILES), re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+def test_imports_are_exported():
+    """Each file is a module of its own too: what it imports, the named file exports."""
+    for name in FILES:
+        for wanted, file in re.findall(r'import\s+\{([^}]*)\}\s+from\s+"\./(.*)";', source(name)):
+            exported = re.findall(r"^export (?:function|const) (\w+)", source(file), re.MULTILINE)
+            assert set(re.findall(r"\w+", wanted)) <= set(exported)
+
+
+def test_package_works_without_anywidget():
+    code = (
+        "import sys; sys.modules['anywidget'] = None\n"
+        "import acmix_edu\n"
+        "try: import acmix_edu.explorers\n"
+        "except ImportError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "acmix-edu[book]"' in said.stdout
+
+
+def test_acmix_edu_does_not_import_explorers():
+    code = "import sys, acmix_edu; print('anywidget' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
+
+
+# ---- What the view gets ----------------------------------------------------------------------
+
+
+def test_starts_as_the_module(module, explorer):
+    assert explorer.alpha == module.rate1.item() and explorer.beta == module.rate2.item()
+    assert (explorer.kernel_att, explorer.dilation, explorer.kernel_conv) == (5, 2, 3)
+    assert explorer.pixel == (2, 3)  # the middle of the 5×7 output
+
+
+def test_sends_the_weights(module, explorer):
+    sent = np.frombuffer(explorer.weights, np.float32)
+    for name, value in module.state_dict().items():
+        first, end = explorer.layout[name.replace(".", "_")]
+        np.testing.assert_array_equal(sent[first:end], value.flatten().numpy())
+    assert max(end for _, end in explorer.layout.values()) == len(sent)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.rand(3, 4, 5),
+        torch.rand(1, 3, 4, 5).double(),
+        np.random.default_rng(0).random((3, 4, 5)),
+        np.random.default_rng(0).random((4, 5, 3)).transpose(2, 0, 1),
+        np.random.default_rng(0).random((3, 4, 10))[:, :, ::-2].tolist(),
+        torch.rand(3, 5, 4).half().mT.requires_grad_(),
+    ],
+)
+def test_takes_any_floats(module, image):
+    explorer = MixingExplorer(module, image)
+    x = image.detach() if isinstance(image, torch.Tensor) else torch.tensor(np.array(image))
+    wanted = x.float().reshape(3, 4, 5).numpy()
+    sent = np.frombuffer(explorer.image, np.float32).reshape(3, 4, 5)
+    np.testing.assert_array_equal(sent, wanted)
+    np.testing.assert_array_equal(explorer.current_image().numpy(), wanted)
+
+
+def test_later_training_does_not_change_it(module, explorer):
+    x = explorer.current_image()[None]
+    before = explorer.current_module()(x)
+    torch.nn.init.zeros_(module.conv3.weight)
+    torch.testing.assert_close(explorer.current_module()(x), before, rtol=0, atol=0)
+
+
+# ---- What to take away -----------------------------------------------------------------------
+
+
+def test_current_module_is_the_module(module, explorer):
+    x = torch.rand(1, 3, 9, 14)
+    torch.testing.assert_close(explorer.current_module()(x), module(x).detach(), rtol=0, atol=0)
+
+
+def test_current_module_follows_the_traits(module, explorer):
+    x = torch.rand(1, 3, 9, 14)
+    explorer.alpha, explorer.beta, explorer.kernel_att, explorer.dilation = 0.25, -1.5, 3, 1
+    wanted = ACmix(3, 8, kernel_att=3, head=2, kernel_conv=3, stride=2)
+    wanted.load_state_dict(
+        module.state_dict() | {"rate1": torch.tensor([0.25]), "rate2": torch.tensor([-1.5])}
+    )
+    torch.testing.assert_close(
+        explorer.current_module()(x), wanted(x).detach(), rtol=0, atol=0
+    )
+
+
+def test_another_kernel_is_seeded_and_starts_as_shifts(module):
+    first, second = (MixingExplorer(module, torch.rand(3, 4, 4)) for _ in range(2))
+    first.kernel_conv = second.kernel_conv = 5
+    made, again = first.current_module(), second.current_module()
+    torch.testing.assert_close(made.fc.weight, again.fc.weight, rtol=0, atol=0)
+    assert made.fc.weight.shape == (25, 6, 1, 1) and made.fc.weight.std() > 0.1
+    fresh = ACmix(3, 8, head=2, kernel_conv=5)
+    torch.testing.assert_close(made.dep_conv.weight, fresh.dep_conv.weight.detach())
+    first.kernel_conv = 3
+    torch.testing.assert_close(first.current_module().fc.weight, module.fc.weight.detach())
+
+
+def test_observe(explorer):
+    seen = []
+    explorer.observe(lambda change: seen.append(change.new), "alpha")
+    explorer.alpha = 1
+    assert seen == [1.0]
+
+
+# ---- What is refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "image", "error", "says"),
+    [
+        (torch.nn.Conv2d(3, 8, 3), torch.rand(3, 4, 4), TypeError, "module must be .*Conv2d"),
+        (ACmix(3, 8), torch.rand(4, 8, 8), ValueError, r"\[3, H, W\].*\[4, 8, 8\]"),
+        (ACmix(3, 8), torch.rand(2, 3, 8, 8), ValueError, r"\[2, 3, 8, 8\]"),
+        (ACmix(3, 8), torch.rand(8, 8), ValueError, r"\[8, 8\] came"),
+        (ACmix(3, 8), torch.rand(3, 0, 8), ValueError, r"\[3, 0, 8\]"),
+        (ACmix(3, 8), "flower.jpg", TypeError, "str came"),
+        (ACmix(3, 8), None, TypeError, "NoneType came"),
+        (ACmix(3, 8), torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "uint8.*/ 255"),
+        (ACmix(3, 8), torch.rand(3, 129, 128), ValueError, "129×128 came; make it smaller"),
+        (ACmix(3, 8), torch.full((3, 4, 4), torch.nan), ValueError, "finite"),
+    ],
+)
+def test_refuses(module, image, error, says):
+    with pytest.raises(error, match=says):
+        MixingExplorer(module, image)
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "says"),
+    [
+        ("alpha", float("nan"), "alpha must be finite"),
+        ("kernel_att", 4, "kernel_att must be odd"),
+        ("kernel_att", -1, "kernel_att must be at least 1"),
+        ("dilation", 0, "dilation must be at least 1"),
+        ("kernel_conv", 9, r"one of \[1, 3, 5, 7\], but 9 came"),
+        ("head", 2, "head must be from 0 to 1"),
+        ("channel", -1, "channel must be from 0 to 3"),
+        ("pixel", (5, 0), "row must be from 0 to 4"),
+        ("pixel", (0, 7), "column must be from 0 to 6"),
+    ],
+)
+def test_refuses_a_trait(explorer, trait, value, says):
+    before = getattr(explorer, trait)
+    with pytest.raises(ValueError, match=says):
+        setattr(explorer, trait, value)
+    assert getattr(explorer, trait) == before
+
+
+def test_data_is_read_only(explorer):
+    with pytest.raises(TraitError):
+        explorer.weights = b""
+
+
+def test_every_public_explorer_is_documented():
+    explorers = importlib.import_module("acmix_edu.explorers")
+    for name in explorers.__all__:
+        assert "Example:" in getattr(explorers, name).__doc__

@@ -1,0 +1,156 @@
+"""The book as files: one address, clean notebooks, a table of contents, a package that travels.
+
+What needs the built book is in tests/browser, which runs after the build.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import acmix_edu
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+URL = CONFIG["repository"]["url"]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+INSTALL = f"""\
+# Colab has torch; this fetches the book's package when it is missing.
+try:
+    import acmix_edu
+except ImportError:
+    %pip install -q "acmix-edu[book] @ git+{URL}\""""
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8"))
+
+
+def code_cells(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+@each_notebook
+def test_notebook_begins_with_the_install_cell(path):
+    cell = code_cells(read(path))[0]
+    assert "".join(cell["source"]) == INSTALL
+    assert "remove-cell" in cell["metadata"].get("tags", []), "the page should not show this cell"
+
+
+@each_notebook
+def test_notebook_stores_no_outputs(path):
+    for cell in code_cells(read(path)):
+        assert cell["outputs"] == [] and cell["execution_count"] is None, "run `make strip`"
+
+
+@each_notebook
+def test_notebook_asks_for_the_plain_python_kernel(path):
+    assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_contents_and_files_agree():
+    listed = [TOC["root"]] + [entry["file"] for part in TOC["parts"] for entry in part["chapters"]]
+    pages = [page for page in ROOT.glob("book/*") if page.suffix in (".ipynb", ".md")]
+    assert sorted(listed) == sorted(f"book/{page.stem}" for page in pages)
+
+
+def test_every_notebook_is_collected_by_nbval():
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--collect-only", "-q", "book"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    for path in NOTEBOOKS:
+        cells = len(code_cells(read(path)))
+        assert listing.count(f"/{path.name}::") == cells, f"{path.name}: not {cells}:\n{listing}"
+
+
+def test_the_address_is_written_once():
+    """Elsewhere only where a tool needs it whole; there, this test holds it to _config.yml."""
+    allowed = {"_config.yml", "README.md", "pyproject.toml", "CITATION.cff"}
+    address = re.compile(r"(?:https?://)?github\.com/[\w.-]*acmix[\w.-]*/[\w-]+")
+    for path in files_of_the_project():
+        found = set(address.findall(path.read_text("utf-8")))
+        name = path.relative_to(ROOT).as_posix()
+        assert found <= {URL}, f"{name} names {found}, _config.yml {URL}"
+        assert not found or name in allowed or path.suffix == ".ipynb", f"{name} repeats {URL}"
+    assert pyproject()["project"]["urls"]["Repository"] == URL
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["repository-code"] == URL
+
+
+def files_of_the_project() -> list[Path]:
+    kinds = ("*.py", "*.js", "*.css", "*.md", "*.yml", "*.toml", "*.cff", "*.ipynb", "*.txt")
+    folders = ("acmix_edu", "benchmarks", "book", "tests", ".github")
+    found = [path for kind in kinds for path in ROOT.glob(kind)]
+    found += [path for kind in kinds for folder in folders for path in (ROOT / folder).rglob(kind)]
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
+def test_launch_buttons_are_for_colab_and_repository():
+    assert CONFIG["launch_buttons"]["colab_url"] == "https://colab.research.google.com"
+    assert CONFIG["repository"]["path_to_book"] == "", "pages are named from the root: book/…"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_relative_links_lead_somewhere(name):
+    text = (ROOT / name).read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" not in link and not link.startswith("mailto:"):
+            assert (ROOT / link).exists(), f"{name} links to {link}, which is not there"
+
+
+def test_every_version_is_the_package_version():
+    version = acmix_edu.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_package_page_shows_every_public_name():
+    page = (ROOT / "book/api.md").read_text("utf-8")
+    shown = re.findall(r"auto(?:function|class):: (\w+)", page)
+    assert sorted(shown) == sorted(acmix_edu.__all__)
+
+
+def test_requirements_are_pinned_and_satisfy_the_package():
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    project = pyproject()["project"]
+    for need in project["dependencies"] + project["optional-dependencies"]["book"]:
+        name, least = need.split(">=")
+        assert as_numbers(pins[name]) >= as_numbers(least), f"{need}, but {name}=={pins[name]}"
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def test_importing_the_package_needs_only_torch_and_numpy():
+    code = (
+        "import sys, acmix_edu; "
+        "print(*{'matplotlib', 'anywidget', 'ipywidgets', 'sklearn', 'PIL'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == ""
+
+
+def test_the_wheel_carries_the_explorers(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "acmix_edu", tmp_path / "acmix_edu")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", tmp_path / "dist", tmp_path], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("acmix_edu/")}
+    there = {p.relative_to(ROOT).as_posix() for p in (ROOT / "acmix_edu").rglob("*") if p.is_file()}
+    assert packed == {name for name in there if "__pycache__" not in name}

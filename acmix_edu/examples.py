@@ -94,7 +94,7 @@ def _read(name: str) -> np.ndarray:
 def colour_features(image: torch.Tensor) -> torch.Tensor:
     r"""Lift each colour onto a sphere, so that a dot product measures how alike two colours are.
 
-    With c = rgb − ½ the features are f = (c, √(3 − |c|²)), of length √3 for every colour, hence
+    With c = rgb − ½ the features are $f = (c, \sqrt{3 - \lvert c\rvert^2})$, of length √3, hence
     $f_1^\top f_2 = 3 - \tfrac12\lvert f_1 - f_2\rvert^2$, and $\lvert f_1 - f_2\rvert^2$ is 1
     to 4/3 times the squared difference of the colours: attention with q = k = these features,
     times a sharpness, is a bilateral filter.
@@ -121,10 +121,11 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
 
     It takes :func:`colour_features` ``[B, 4, H, W]`` and gives 16 channels, 4 heads of 4
     dimensions (red, green, blue, lift). Attention: q = k = the features, scaled so that the
-    weight of a neighbour is ∝ exp(−s·|difference of the features|²), with a sharpness s that
-    grows from head to head (0 is a plain average; then bilateral filters that keep to ever more
-    alike colours); v = the features. Convolution: ``fc`` puts a Laplacian (centre minus the mean
-    of the neighbours) on the values, the shift kernels are one-hot: it finds edges.
+    weight of a neighbour falls with the squared difference r² of the features as exp(−s·r²); the
+    sharpness s grows from head to head (0 is a plain average, then come bilateral filters that
+    keep to ever more alike colours); v = the features. Convolution: ``fc`` puts a Laplacian
+    (centre minus the mean of the neighbours) on the values, the shift kernels are one-hot: it
+    finds edges.
     """
     module = ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv)
     scale = 2 * torch.tensor(SHARPNESS).sqrt()  # (2√s)²/√d = 2s, and q·k holds −½|difference|²

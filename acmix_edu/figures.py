@@ -73,7 +73,7 @@ def write_numbers(axis, values: np.ndarray, drawn) -> None:
     for (i, j), value in np.ndenumerate(values):
         red, green, blue, _ = drawn.cmap(drawn.norm(value))
         light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
-        text = f"{value:.0f}" if whole else f"{value:.2g}"
+        text = f"{value:.0f}" if whole else f"{value:.3g}"
         axis.text(
             j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white"
         )

@@ -1,0 +1,98 @@
+# `make book` and `make test` need Python >= 3.11 and nothing else; `make` alone lists the commands.
+# With another interpreter: make PYTHON=python3.12 book
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXECUTED := _build/.executed-with
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+PACKAGE := $(shell find acmix_edu -type f -not -name '*.pyc' 2>/dev/null)
+COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
+
+.PHONY: help book serve test lint unit notebooks browser bench lab colab strip clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: $(EXECUTED) ## execute every chapter and build the book into _build/html
+	@echo "== executing the chapters and building the book (a few minutes the first time)"
+	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@echo "== the book is built: open _build/html/index.html, or run 'make serve'"
+
+serve: ## serve _build/html on 127.0.0.1
+	@test -f _build/html/index.html || { echo "There is no book in _build/html yet: run 'make book' first."; exit 1; }
+	@echo "== http://127.0.0.1:$(PORT)/   (Ctrl-C stops it)"
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+test: ## prove that everything in the book is true: all of the five steps below
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory notebooks
+	@$(MAKE) --no-print-directory book
+	@$(MAKE) --no-print-directory browser
+	@echo "== everything passed"
+
+lint: $(READY) ## ruff, on the package, the tests and the notebooks
+	@echo "== ruff"
+	$(BIN)/ruff check .
+
+unit: $(READY) ## the unit tests
+	@echo "== unit tests"
+	$(BIN)/python -m pytest tests --ignore tests/browser -n 2 -q
+
+notebooks: $(READY) ## execute every notebook with nbval; each assert in a cell is a test
+	@echo "== notebooks: $(NOTEBOOKS)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env book -n 2 --dist loadfile -q
+
+browser: $(READY) ## the browser tests, against the built book
+	@echo "== browser tests"
+	$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m pytest tests/browser -q
+
+bench: $(READY) ## the benchmarks: one file, one question
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lab: $(READY) ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab book
+
+strip: $(READY) ## remove outputs and execution counts from the notebooks before a commit
+	$(BIN)/nbstripout $(NOTEBOOKS)
+
+colab: .venv-colab/.ready ## execute every notebook with the versions that Colab pins
+	@echo "== notebooks, with $(COLAB_PINS)"
+	OMP_NUM_THREADS=1 .venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env book -n 2 --dist loadfile -q
+
+clean: ## remove everything that was built, and the environments
+	rm -rf _build build dist *.egg-info .venv .venv-colab .pytest_cache .ruff_cache
+
+# A stamp file records that an environment is complete, or which code the chapters ran with.
+define new_environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not that: install one, then run"; \
+	    echo "make again, naming it if need be, for example: make PYTHON=python3.12 book"; exit 1; }
+	$(PYTHON) -m venv $(1)
+endef
+
+$(READY): requirements.txt pyproject.toml
+	@echo "== installing the pinned requirements into $(VENV) (several minutes the first time)"
+	$(call new_environment,$(VENV))
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+	@touch $@
+
+.venv-colab/.ready: requirements.txt pyproject.toml
+	@echo "== installing Colab's versions into .venv-colab"
+	$(call new_environment,.venv-colab)
+	.venv-colab/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(COLAB_PINS) \
+	  $$(grep -E '^(torch|nbval|pytest|pytest-xdist|ipykernel)==' requirements.txt)
+	@touch $@
+
+# The execution cache knows the notebooks only: other code under them empties it.
+$(EXECUTED): $(READY) $(PACKAGE)
+	@rm -rf _build/.jupyter_cache
+	@mkdir -p _build
+	@touch $@

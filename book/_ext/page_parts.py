@@ -1,0 +1,104 @@
+"""What the book's pages carry, and what they do not.
+
+Served with the book, so that no page asks another host for anything: MathJax. Left out: thebe
+(its script needs a kernel elsewhere) and fontawesome.js (1.5 MB; the style sheet has the icons).
+Added: a place for each explorer, and a line that says what a page was executed with.
+"""
+
+import os
+import platform
+import re
+import shutil
+from importlib.metadata import distribution, version
+from pathlib import Path
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+MATHJAX = (  # the parts named under mathjax3_config in _config.yml, and what they load
+    "startup.js",
+    "core.js",
+    "input/tex.js",
+    "input/tex/extensions/*.js",
+    "output/chtml.js",
+    "output/chtml/fonts/tex.js",
+    "output/chtml/fonts/woff-v2/*",
+    "a11y/assistive-mml.js",
+)
+
+
+def setup(app):
+    app.connect("config-inited", drop_thebe)
+    app.connect("html-page-context", place_explorers)
+    app.connect("html-page-context", say_what_executed_it)
+    app.connect("build-finished", serve_mathjax)
+    app.connect("build-finished", finish_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def drop_thebe(app, config):
+    """Disconnect thebe, which Jupyter Book loads unasked, and forget its style sheet."""
+    for listeners in app.events.listeners.values():
+        for listener in list(listeners):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+    css = app.registry.css_files
+    css[:] = [(name, attributes) for name, attributes in css if name != "sphinx-thebe.css"]
+
+
+def place_explorers(app, pagename, templatename, context, doctree):
+    """Wrap each saved widget view in a box with a message, which host.js removes."""
+    message = (
+        '<p class="explorer-message">This explorer needs JavaScript: allow it for this page, '
+        "or run the notebook in Jupyter or Colab.</p>"
+    )
+    context["body"] = re.sub(
+        rf'<script type="{re.escape(VIEW)}">.*?</script>',
+        lambda view: f'<div class="explorer">{view[0]}{message}</div>',
+        context.get("body", ""),
+        flags=re.DOTALL,
+    )
+
+
+def say_what_executed_it(app, pagename, templatename, context, doctree):
+    """End an executed page with the Python, the torch, the device and the seconds."""
+    run = getattr(app.env, "nb_metadata", {}).get(pagename, {}).get("exec_data")
+    if not run:
+        return
+    seconds = f"in {run['runtime']:.1f} seconds" if run["runtime"] is not None else "earlier"
+    context["body"] += (
+        f'<p class="executed">This page was executed {seconds} with Python '
+        f"{platform.python_version()}, torch {version('torch')} and "
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), {accelerator()}.</p>"
+    )
+
+
+def accelerator() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def serve_mathjax(app, exception):
+    """Copy the parts of MathJax that the pages load, from the package that carries it."""
+    if exception:
+        return
+    carrier = distribution("sphinx-mathjax-offline")
+    source = Path(carrier.locate_file("sphinx-mathjax-offline/static/mathjax"))
+    target = Path(app.outdir, "_static", "mathjax")
+    for path in (path for part in MATHJAX for path in source.glob(part)):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def finish_pages(app, exception):
+    """Mend, in the written pages, what the theme's templates give no other hold on."""
+    if exception:
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        html = page.read_text("utf-8")
+        html = re.sub(r"<script[^>]*fontawesome\.js[^>]*></script>", "", html)
+        # docutils nests these roles of a bibliography in a way that ARIA does not allow
+        html = re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", html)
+        page.write_text(html, "utf-8")
+    for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
+        script.unlink()

@@ -1,0 +1,100 @@
+// Shows the book's widgets on a page that has no kernel behind it. A notebook saves each widget
+// as a model (its traits, its JavaScript module `_esm` and its style `_css`) and, where a cell
+// displayed it, as a view. This file reads both from the page and plays the part of Jupyter:
+// it gives each view the model interface that anywidget documents. A model shown twice is one
+// model, so its views move together. There is nobody to send to: `send` and `save_changes`
+// have nothing left to do, because `set` tells every view at once, as it does in Jupyter.
+(() => {
+  "use strict";
+  const STATE = "application/vnd.jupyter.widget-state+json";
+  const VIEW = "application/vnd.jupyter.widget-view+json";
+  const scripts = (type) => [...document.querySelectorAll(`script[type="${type}"]`)];
+
+  function once(make) {
+    const made = new Map();
+    return (key) => made.get(key) ?? made.set(key, make(key)).get(key);
+  }
+
+  function same(a, b) {
+    const plain = (v) => v === null || typeof v !== "object" || !ArrayBuffer.isView(v);
+    return Object.is(a, b) || (plain(a) && plain(b) && JSON.stringify(a) === JSON.stringify(b));
+  }
+
+  // Binary traits are saved apart, as base64: put each back, as a DataView, where it belongs.
+  function traits({ state, buffers = [] }) {
+    for (const { path, data } of buffers) {
+      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+      const owner = path.slice(0, -1).reduce((value, key) => value[key], state);
+      owner[path.at(-1)] = new DataView(bytes.buffer);
+    }
+    return state;
+  }
+
+  function createModel(values) {
+    const listeners = [];
+    const emit = (event, ...args) =>
+      listeners.filter((l) => l.event === event).forEach((l) => l.callback(...args));
+    const model = {
+      get: (name) => values[name],
+      set(name, value) {
+        const changes = typeof name === "object" ? name : { [name]: value };
+        const changed = Object.keys(changes).filter((key) => !same(values[key], changes[key]));
+        Object.assign(values, changes);
+        changed.forEach((key) => emit(`change:${key}`, model, values[key]));
+        if (changed.length) emit("change", model);
+      },
+      on: (events, callback) =>
+        events.split(" ").forEach((event) => listeners.push({ event, callback })),
+      off(event, callback) {
+        const gone = (l) =>
+          (!event || l.event === event) && (!callback || l.callback === callback);
+        listeners.splice(0, listeners.length, ...listeners.filter((l) => !gone(l)));
+      },
+      save_changes() {},
+      send() {},
+    };
+    return model;
+  }
+
+  const addStyle = once((css) => {
+    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+    return true;
+  });
+
+  const importModule = once(async (source) => {
+    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    const module = await import(url);
+    const widget = module.default ?? module;
+    return typeof widget === "function" ? widget() : widget;
+  });
+
+  const saved = once(() =>
+    Object.assign({}, ...scripts(STATE).map((script) => JSON.parse(script.textContent).state)));
+
+  const open = once(async (id) => {
+    const entry = saved("page")[id];
+    if (!entry?.state._esm) throw new Error(`the page holds no anywidget model ${id}`);
+    const model = createModel(traits(entry));
+    const widget = await importModule(model.get("_esm"));
+    if (model.get("_css")) addStyle(model.get("_css"));
+    await widget.initialize?.({ model });
+    return { model, widget };
+  });
+
+  async function show(script) {
+    const message = script.parentElement.querySelector(".explorer-message");
+    const el = document.createElement("div");
+    try {
+      const { model, widget } = await open(JSON.parse(script.textContent).model_id);
+      script.after(el);
+      await widget.render?.({ model, el });
+      message?.remove();
+    } catch (error) {
+      el.remove();
+      if (message) message.textContent = `This explorer could not start: ${error.message}`;
+      console.error(error);
+    }
+  }
+
+  scripts(VIEW).forEach(show);
+})();

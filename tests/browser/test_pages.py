@@ -1,0 +1,108 @@
+"""Every page of the built book, as a reader's browser meets it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+
+ROOT = Path(__file__).resolve().parents[2]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+PAGES = [TOC["root"]] + [entry["file"] for part in TOC["parts"] for entry in part["chapters"]]
+EXTRA = ["search", "genindex"]
+NOT_GLYPHS = {"exclude": [["mjx-math"], ["mjx-assistive-mml"]]}  # thousands, and MathJax's own
+AXE = {"preload": False, "resultTypes": ["violations"]}  # fetch nothing, report no passes
+WIDE = """() => [...document.querySelectorAll("body *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.checkVisibility())
+    .slice(0, 3).map(e => e.outerHTML.slice(0, 120))"""
+
+
+def visit(page, address: str) -> None:
+    """Open a page and wait until its mathematics and explorers stand."""
+    page.goto(address, wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    page.wait_for_function("() => !document.querySelector('.explorer-message')")
+    page.add_style_tag(content="* { transition: none !important }")
+
+
+@pytest.mark.parametrize("name", PAGES + EXTRA)
+def test_page_is_accessible_narrow_and_silent(open_page, server, name):
+    page = open_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    visit(page, f"{server}/{name}.html")
+    assert page.locator("main img:not([alt]), main img[alt='']").count() == 0
+    if name in PAGES:
+        assert page.locator("meta[name=description]").first.get_attribute("content")
+    assert page.locator("h1").count() >= 1
+    for mode in ("light", "dark"):
+        page.emulate_media(color_scheme=mode)
+        page.wait_for_function("mode => document.documentElement.dataset.theme === mode", arg=mode)
+        assert_accessible(page, mode)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("() => scrollTo(500, 0)")
+    scrolled = page.evaluate("() => scrollX")
+    assert scrolled == 0, f"scrolls sideways at 390 px; too wide: {page.evaluate(WIDE)}"
+    assert_accessible(page, "390 px", but="color-contrast")
+
+
+def assert_accessible(page, mode: str, but: str = "region") -> None:
+    """Let axe-core look for all but one rule (`region`, the logo, is a moderate finding)."""
+    options = AXE | {"rules": {but: {"enabled": False}}}
+    found = Axe().run(page, context=NOT_GLYPHS, options=options).response["violations"]
+    grave = [
+        f"{mode}: {v['id']} ({v['impact']}): {node['html'][:200]} {node['failureSummary']}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+    ]
+    assert not grave, "\n".join(grave)
+
+
+def test_pages_from_a_file_are_as_good(open_page, built_book):
+    for name in ("book/index", "book/05_acmix"):
+        visit(open_page(), (built_book / f"{name}.html").as_uri())
+
+
+def test_the_root_leads_to_the_first_page(page, server):
+    page.goto(f"{server}/")
+    page.wait_for_url(f"**/{TOC['root']}.html")
+
+
+def test_theme_button_switches_to_dark_and_back(page, server):
+    page.emulate_media(color_scheme="light")
+    visit(page, f"{server}/{TOC['root']}.html")
+    seen = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        seen.add(page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
+    assert len(seen) == 2, seen
+
+
+def test_search_finds_a_word(page, server):
+    page.goto(f"{server}/search.html?q=shift")
+    page.locator("#search-results li a[href*='02_shift']").first.wait_for()
+
+
+def test_skip_link_takes_the_keyboard_to_the_main_content(page, server):
+    visit(page, f"{server}/{TOC['root']}.html")
+    page.keyboard.press("Tab")
+    assert "Skip to main content" in page.evaluate("() => document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.closest('#main-content, main') !== null")
+
+
+def test_without_javascript_an_explorer_says_so(open_page, server):
+    page = open_page(java_script_enabled=False)
+    page.goto(f"{server}/book/05_acmix.html")
+    page.locator(".explorer-message").first.wait_for(state="visible")
+
+
+def test_launch_buttons_open_notebooks_that_exist(built_book):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    repository, branch = config["repository"]["url"], config["repository"]["branch"]
+    start = repository.replace("https://github.com", "https://colab.research.google.com/github")
+    for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        html = (built_book / "book" / f"{notebook.stem}.html").read_text("utf-8")
+        assert f'href="{start}/blob/{branch}/book/{notebook.name}"' in html
+        assert f'href="{repository}"' in html
+        assert 'class="executed"' in html

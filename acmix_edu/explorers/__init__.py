@@ -1,0 +1,12 @@
+"""Explorers: widgets whose view computes ACmix in the browser. They need the ``book`` extra."""
+
+try:
+    import anywidget  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'The explorers need anywidget, which is not installed; run pip install "acmix-edu[book]".'
+    ) from error
+
+from acmix_edu.explorers.mixing import MixingExplorer
+
+__all__ = ["MixingExplorer"]

@@ -1,0 +1,25 @@
+"""Make one ES module of several: anywidget takes a single string, the sources stay separate."""
+
+import re
+from pathlib import Path
+
+_IMPORT = re.compile(r'^import\s+\{[^}]*\}\s+from\s+"\./[\w.]+";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?!default\b)", re.MULTILINE)
+
+
+def source(name: str) -> str:
+    """Return the text of a file that lies beside this one."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def bundle(*names: str) -> str:
+    """Join local ES modules, each after those it imports, into the text of one module.
+
+    ``import { a } from "./b.js";`` is left out and ``export`` is stripped, except
+    ``export default``; so all top-level names live in one scope and must differ.
+
+    Example:
+        >>> "export default" in bundle("engine.js", "kit.js", "mixing.js")
+        True
+    """
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", source(name))) for name in names)

@@ -1,0 +1,336 @@
+// The mixing explorer: both paths of an ACmix on one image, their mix, and the effective kernels
+// at the pixel under the pointer. All numbers come from engine.js, all drawing from kit.js.
+
+import {
+  aggregate, attentionKernel, attentionWeights, convolutionKernel, entropyFraction, fuseConvPath,
+  groupedConv, mix, mixGrids, norm, normShare, onGrid, positionMap, project, reflect, regroup,
+  shiftKernels, sumInputs,
+} from "./engine.js";
+import {
+  AMOUNT, NOTHING, SIGNED, bind, choice, element, extent, figure, floats, mapView, memory,
+  oncePerFrame, outline, pickable, reach, save, slider, speaker, steerable,
+} from "./kit.js";
+
+const KERNELS_CONV = [1, 3, 5, 7];
+
+// ---- From the model's traits to numbers -----------------------------------------------------
+
+// The image and the weights by name, read once.
+function readData(model) {
+  const sizes = model.get("sizes"), layout = model.get("layout");
+  const all = floats(model.get("weights"));
+  const weight = (name) => all.subarray(...layout[name]);
+  const { in_planes: channels, height, width } = sizes;
+  const image = { data: floats(model.get("image")), channels, height, width };
+  return { sizes, weight, image, d: sizes.out_planes / sizes.heads };
+}
+
+// fc and dep_conv for a kernel size: the module's own, or a seeded fc with shift kernels.
+function convWeights({ sizes, weight }, kernel) {
+  if (kernel === sizes.kernel_conv) return [weight("dep_conv_weight"), weight("fc_weight")];
+  return [shiftKernels(sizes.out_planes, kernel), weight(`seeded_fc_${kernel}`)];
+}
+
+// All stages for the model's state; each is computed again only when what it depends on changes.
+function stages(model, data, remember) {
+  const { sizes: { heads, stride, out_planes: channels }, weight, image, d } = data;
+  const kernelAtt = model.get("kernel_att"), dilation = model.get("dilation");
+  const kernelConv = model.get("kernel_conv");
+  const linear = (name, conv) => remember(name, [], () =>
+    project(image, weight(`${conv}_weight`), weight(`${conv}_bias`)));
+  const [q, k, v] = [linear("q", "conv1"), linear("k", "conv2"), linear("v", "conv3")];
+  const pe = remember("pe", [], () =>
+    positionMap(image.height, image.width, weight("conv_p_weight"), weight("conv_p_bias")));
+  const window = { heads, kernel: kernelAtt, dilation, stride };
+  const attention = remember("attention", window, () => attentionWeights(q, k, pe, window));
+  const outAtt = remember("outAtt", window, () => aggregate(attention, v, window));
+  const path = { channels, heads, groups: d, kernel: kernelConv, stride };
+  const fused = remember("fused", path, () => fuseConvPath(...convWeights(data, kernelConv), path));
+  const stacked = remember("stacked", [], () => regroup(q, k, v, heads));
+  const outConv = remember("outConv", path, () => groupedConv(stacked, fused, path));
+  const norms = [
+    remember("normAtt", window, () => norm(outAtt.data)),
+    remember("normConv", path, () => norm(outConv.data)),
+  ];
+  return { q, k, v, attention, outAtt, fused, outConv, norms };
+}
+
+// The kernels at one output pixel, summed over the input channels, on a common grid.
+function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
+  const { sizes: { heads, in_planes: inPlanes, out_planes: channels }, weight, d } = data;
+  const k = model.get("kernel_att"), dilation = model.get("dilation"), head = model.get("head");
+  const c = head * d + model.get("channel"), taps = k * k;
+  const place = head * outAtt.height * outAtt.width + pixel[0] * outAtt.width + pixel[1];
+  const weights = attention.subarray(place * taps, (place + 1) * taps);
+  const side = Math.max((k - 1) * dilation + 1, model.get("kernel_conv"));
+  const projections = ["conv1", "conv2", "conv3"].map((name) => weight(`${name}_weight`));
+  const byContent = attentionKernel(weights, projections[2], c, inPlanes);
+  const fixed = convolutionKernel(fused, projections, c, { heads, channels, inPlanes });
+  const att = onGrid(sumInputs(byContent, inPlanes), dilation, side);
+  const conv = onGrid(sumInputs(fixed, inPlanes), 1, side);
+  const mixed = mixGrids(att, conv, model.get("alpha"), model.get("beta"));
+  return { side, weights, a: onGrid(weights, dilation, side), att, conv, mixed };
+}
+
+// One channel of a map.
+function channelOf(map, c) {
+  const size = map.height * map.width;
+  return map.data.subarray(c * size, (c + 1) * size);
+}
+
+// The picture: channels 0, 1, 2 as red, green, blue (one channel as grey), stretched to the full
+// range where values lie outside 0 … 1.
+function pictureColours({ data, channels, height, width }) {
+  const size = height * width, last = channels >= 3 ? 2 : 0;
+  let [low, high] = extent(data.subarray(0, (last + 1) * size));
+  if (low >= 0 && high <= 1) [low, high] = [0, 1];
+  const level = (c, n) => Math.round((255 * (data[c * size + n] - low)) / (high - low || 1));
+  return (n) => [level(0, n), level(last / 2, n), level(last, n), 255];
+}
+
+// ---- The page -------------------------------------------------------------------------------
+
+function controls(model, { sizes, d }) {
+  const start = model.get("start");
+  const span = (rate) => Math.max(2, Math.ceil(Math.abs(start[rate])));
+  const rate = (name, label) => slider({ name, label, min: -span(name), max: span(name),
+    step: 0.01, say: (value) => value.toFixed(2).replace("-", "−") });
+  const index = (name, label, count) => slider({ name, label: `${label}, 0 to ${count - 1}`,
+    min: 0, max: count - 1, step: 1, say: String });
+  const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);
+  const made = {
+    alpha: rate("alpha", "α, attention"),
+    beta: rate("beta", "β, convolution"),
+    kernel_att: slider({ name: "kernel_att", label: "Attention window", min: 1,
+      max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k} × ${k} px` }),
+    dilation: slider({ name: "dilation", label: "Dilation", min: 1,
+      max: Math.max(4, start.dilation), step: 1,
+      say: (value) => `${value} px` }),
+    kernel_conv: choice({ name: "kernel_conv", label: "Convolution kernel",
+      options: sizesConv.map((k) =>
+        [k, `${k} × ${k}${k === sizes.kernel_conv ? "" : " (untrained)"}`]) }),
+  };
+  if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
+  if (d > 1) made.channel = index("channel", "Channel", d);
+  return made;
+}
+
+// Between two underscores: an index.
+const HEADINGS = {
+  picture: "Picture", q: "q", k: "k", v: "v", f_att: "F_att_", f_conv: "F_conv_",
+  f_out: "αF_att_ + βF_conv_", a: "Attention weights a_o_", kernel_att: "Attention: a_o_·W_v_",
+  kernel_conv: "Convolution", kernel_mix: "Mix",
+};
+
+function buildView(model, data) {
+  const inputs = controls(model, data);
+  const reset = element("button", { type: "button", class: "reset" }, "Reset");
+  const form = element("div", { class: "controls" },
+    ...Object.values(inputs).map((control) => control.box), reset);
+  const maps = Object.fromEntries(Object.entries(HEADINGS).map(([name, heading]) =>
+    [name, mapView(name, ...heading.split("_").map((part, n) =>
+      (n % 2 ? element("sub", {}, part) : part)))]));
+  const share = element("div", { class: "share" });
+  const scale = element("p", { class: "scale" });
+  const where = element("h4", {});
+  const kernelScale = element("p", { class: "scale" });
+  const status = speaker();
+  const row = (kind, ...names) =>
+    element("div", { class: `row ${kind}` }, ...names.map((name) => maps[name].box));
+  const root = element("div", { class: "mixing-explorer" }, form,
+    element("div", { class: "flow" },
+      element("div", { class: "source" }, maps.picture.box),
+      element("div", { class: "stages" },
+        element("h4", {}, "Stage I, once: q, k and v feed both paths"),
+        row("stage1", "q", "k", "v"), wires(),
+        element("h4", {}, "Stage II, twice: attention and convolution, then the mix"),
+        row("stage2", "f_att", "f_conv", "f_out"), scale),
+      share),
+    where, row("kernels", "a", "kernel_att", "kernel_conv", "kernel_mix"), kernelScale, status.box);
+  return { root, inputs, reset, maps, share, scale, where, kernelScale, status };
+}
+
+// q, k and v on one line, which leads to both paths.
+function wires() {
+  const lines = "M50 0V12M150 0V12M250 0V12M50 12H250M50 12V27M150 12V27";
+  const heads = "M46 24L50 30L54 24ZM146 24L150 30L154 24Z";
+  const box = { viewBox: "0 0 300 30", preserveAspectRatio: "none", "aria-hidden": "true" };
+  return element("svg", { class: "wires", ...box },
+    element("path", { d: lines }), element("path", { d: heads, class: "tip" }));
+}
+
+// ---- Drawing --------------------------------------------------------------------------------
+
+function drawStage1(model, data, view, { q, k, v }) {
+  const { maps } = view, c = model.get("head") * data.d + model.get("channel");
+  const shown = { q: channelOf(q, c), k: channelOf(k, c), v: channelOf(v, c) };
+  for (const [name, values] of Object.entries(shown)) {
+    const end = reach(values);
+    maps[name].draw(values, q.height, q.width, -end, end, SIGNED);
+    maps[name].say(`Map ${name} of head ${model.get("head")}, channel ${model.get("channel")}`,
+      end > NOTHING ? `scale ±${figure(end)}` : "zero everywhere");
+  }
+  return c;
+}
+
+function drawPaths(model, view, { outAtt, outConv }, c) {
+  const { maps } = view, [alpha, beta] = [model.get("alpha"), model.get("beta")];
+  const att = channelOf(outAtt, c), conv = channelOf(outConv, c), out = mix(att, conv, alpha, beta);
+  const end = reach(att, conv, out);
+  const shown = { f_att: ["Attention path", att], f_conv: ["Convolution path", conv],
+    f_out: ["Output", out] };
+  for (const [name, [label, values]] of Object.entries(shown)) {
+    const rms = figure(norm(values) / Math.sqrt(values.length));
+    maps[name].draw(values, outAtt.height, outAtt.width, -end, end, SIGNED);
+    const seeded = name === "f_conv" && model.get("kernel_conv") !== model.get("sizes").kernel_conv;
+    maps[name].say(`${label}, output channel ${c}; root mean square ${rms}`,
+      `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
+  }
+  const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
+  view.scale.textContent = `Output channel ${c}, on one scale: blue −${figure(end)}, white 0, `
+    + `red ${figure(end)}. The attention path orders its channels by head (head ${head}, `
+    + `dimension ${e}), the convolution path by dimension (group ${Math.floor(c / heads)}, `
+    + `kernel ${c % heads}): the sum pairs them by number.`;
+}
+
+function drawShare(model, data, view, norms) {
+  const share = normShare(...norms, model.get("alpha"), model.get("beta"));
+  const percent = (part) => `${(100 * part).toFixed(0)} %`;
+  const parts = Number.isFinite(share) ? { attention: share, convolution: 1 - share } : {};
+  const bar = element("div", { class: "bar", "data-share": share });
+  const text = element("p", {},
+    `Share of the output's norm, all ${data.sizes.out_planes} channels:`);
+  for (const [path, part] of Object.entries(parts)) {
+    bar.append(element("span", { class: path, style: `flex-grow:${part}` }));
+    text.append(path === "attention" ? " " : ", ", element("span", { class: "key" },
+      element("span", { class: `swatch ${path}` }), ` ${path} ${percent(part)}`));
+  }
+  if (!Number.isFinite(share)) text.append(" both paths are zero");
+  view.share.replaceChildren(bar, text);
+  const words = text.textContent.replace(/\s+/g, " ");
+  return words;
+}
+
+// The pixel's window on every map. Where the window is dilated, the pixels that it reads.
+function drawMarks(model, data, view, pixel) {
+  const { stride, height, width } = data.sizes, [row, column] = pixel.map((n) => n * stride);
+  const square = (k, kind) =>
+    ({ row: row - (k - 1) / 2, column: column - (k - 1) / 2, rows: k, columns: k, kind });
+  const k = model.get("kernel_att"), dilation = model.get("dilation"), read = [];
+  for (let n = 0; dilation > 1 && n < k * k; n++) {
+    const [p, r] = [Math.floor(n / k), n % k].map((m) => (m - (k - 1) / 2) * dilation);
+    read.push({ row: reflect(row + p, height), column: reflect(column + r, width), rows: 1,
+      columns: 1, kind: "read" });
+  }
+  outline(view.maps.picture, [...read, square((k - 1) * dilation + 1, "attention"),
+    square(model.get("kernel_conv"), "convolution"), square(1, "here")]);
+  for (const name of ["q", "k", "v"]) outline(view.maps[name], [square(1, "here")]);
+  for (const name of ["f_att", "f_conv", "f_out"]) {
+    const [row, column] = pixel;
+    outline(view.maps[name], [{ row, column, rows: 1, columns: 1, kind: "here" }]);
+  }
+}
+
+function drawKernels(model, data, view, now, pixel, cell) {
+  const { maps } = view, at = kernelsAt(model, data, now, pixel), middle = (at.side - 1) / 2;
+  const [row, column] = cell.map((n) => Math.min(Math.max(n, -middle), middle));
+  const n = (row + middle) * at.side + column + middle;
+  const offset = `(${whole(row)}, ${whole(column)})`;
+  const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
+  const [height, width] = [data.sizes.height, data.sizes.width];
+  const edge = { row: middle - pixel[0] * data.sizes.stride, rows: height, columns: width,
+    column: middle - pixel[1] * data.sizes.stride, kind: "edge" };
+  const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
+  maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
+  for (const name of Object.keys(kernels)) {
+    maps[name].draw(kernels[name].map(root), at.side, at.side, -root(end), root(end), SIGNED);
+  }
+  for (const [name, values] of Object.entries({ a: at.a, ...kernels })) {
+    const [low, high] = extent(values).map(figure);
+    outline(maps[name], [edge, { row: row + middle, column: column + middle, rows: 1, columns: 1,
+      kind: "here" }]);
+    maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
+      `${low} … ${high}; at ${offset} ${figure(values[n])}`);
+  }
+  const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
+  view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
+  maps.a.note.append(element("br"), `entropy ${figure(entropy)} of log ${at.weights.length}`);
+  view.kernelScale.textContent = "Kernels are summed over the "
+    + `${data.sizes.in_planes} input channels, as for a grey input. One scale for all three: blue `
+    + `−${figure(end)}, white 0, red ${figure(end)}, by the square root of the size, so that small `
+    + "weights show. Past the picture's border (dashed) attention reads mirrored pixels and "
+    + "convolution reads zeros.";
+  return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
+}
+
+const KERNEL_NAMES = {
+  a: "Attention weights",
+  kernel_att: "Effective kernel of the attention path",
+  kernel_conv: "Effective kernel of the convolution path",
+  kernel_mix: "Effective kernel of the mix",
+};
+const root = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
+const whole = (n) => String(n).replace("-", "−");
+
+// ---- The widget -----------------------------------------------------------------------------
+
+const SHOWN = [
+  "alpha", "beta", "kernel_att", "dilation", "kernel_conv", "head", "channel", "pixel",
+];
+
+function render({ model, el }) {
+  const data = readData(model), remember = memory(), view = buildView(model, data);
+  const { maps } = view, { height, width, stride } = data.sizes;
+  let hovered = null, cell = [0, 0];
+  el.append(view.root);
+  maps.picture.paint(height, width, pictureColours(data.image));
+  maps.picture.say("The picture", "Solid: the attention window; dashed: the convolution kernel. "
+    + "Point, tap or use arrow keys.");
+
+  const redraw = oncePerFrame(() => {
+    const now = stages(model, data, remember), pixel = hovered ?? model.get("pixel");
+    drawPaths(model, view, now, drawStage1(model, data, view, now));
+    const share = drawShare(model, data, view, now.norms);
+    drawMarks(model, data, view, pixel);
+    const kernels = drawKernels(model, data, view, now, pixel, cell);
+    maps.picture.frame.setAttribute("aria-label",
+      `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
+    view.status.say(`${kernels}. ${share}.`);
+  });
+
+  const hover = (pixel) => { hovered = pixel; redraw(); };
+  const pin = (pixel) => { hovered = null; save(model, { pixel }); };
+  for (const name of ["picture", "q", "k", "v", "f_att", "f_conv", "f_out"]) {
+    const scale = name.startsWith("f_") ? 1 : stride;
+    const inOutput = (...at) => at.map((n) => Math.floor(n / scale));
+    pickable(maps[name], { hover: (...at) => hover(inOutput(...at)), leave: () => hover(null),
+      pin: (...at) => pin(inOutput(...at)) });
+  }
+  const bounds = [height, width].map((side) => Math.ceil(side / stride));
+  const inside = (n, bound) => Math.min(Math.max(n, 0), bound - 1);
+  steerable(maps.picture, "Picture", (...step) =>
+    pin(model.get("pixel").map((n, axis) => inside(n + step[axis], bounds[axis]))));
+
+  const chooseCell = (...at) => { cell = at; redraw(); };
+  for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
+    const offset = (...at) => chooseCell(...at.map((n) => n - (maps[name].rows - 1) / 2));
+    pickable(maps[name], { hover: offset, leave: () => {}, pin: offset });
+  }
+  steerable(maps.kernel_mix, "Kernels; arrow keys choose the offset whose values are shown",
+    (...step) => {
+      const most = (maps.kernel_mix.rows - 1) / 2;
+      chooseCell(...cell.map((n, axis) => Math.min(Math.max(n + step[axis], -most), most)));
+    });
+
+  view.reset.addEventListener("click", () => { cell = [0, 0]; save(model, model.get("start")); });
+  const release = Object.entries(view.inputs).map(([name, control]) => bind(model, name, control));
+  for (const name of SHOWN) model.on(`change:${name}`, redraw);
+  redraw();
+  return () => {
+    redraw.cancel();
+    for (const letGo of release) letGo();
+    for (const name of SHOWN) model.off(`change:${name}`, redraw);
+  };
+}
+
+export default { render };

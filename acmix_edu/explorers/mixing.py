@@ -1,0 +1,227 @@
+"""The mixing explorer: one ACmix, one image, both paths and their mix, live in the browser."""
+
+import copy
+import math
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.checks import odd_kernel, whole_number
+from acmix_edu.explorers.loader import bundle, source
+
+MOST_PIXELS = 128 * 128
+KERNEL_CONV_CHOICES = (1, 3, 5, 7)
+
+
+class MixingExplorer(anywidget.AnyWidget):
+    """Show both paths of an ACmix on an image, and their effective kernels at one pixel.
+
+    The view computes everything in the browser from the module's weights, so it needs no kernel
+    once it is shown. The traits below follow the view, and the view follows them.
+
+    Args:
+        module: an ``ACmix``; its weights are copied, so later training does not change the view.
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
+            128×128 pixels. The first three channels are drawn as red, green and blue.
+        head: the head to look at first, from 0.
+        channel: the dimension of that head, from 0; both choose output channel
+            ``head * module.head_dim + channel``.
+        pixel: (row, column) of the output to look at first; the centre when left out.
+
+    Traits:
+        alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
+        module has them. A ``kernel_conv`` other than the module's own comes with seeded,
+        untrained weights.
+
+    Raises:
+        TypeError, ValueError: an argument or a trait's new value cannot be used; the message
+            says how to mend it.
+
+    Example:
+        >>> module = ACmix(3, 8, head=2)
+        >>> explorer = MixingExplorer(module, torch.rand(3, 24, 32))
+        >>> explorer.observe(lambda change: print("α is", change.new), "alpha")
+        >>> explorer.alpha = 1.0
+        α is 1.0
+    """
+
+    _esm = bundle("engine.js", "kit.js", "mixing.js")
+    _css = source("explorer.css")
+
+    alpha = traitlets.Float(0.5).tag(sync=True)
+    beta = traitlets.Float(0.5).tag(sync=True)
+    kernel_att = traitlets.Int(7).tag(sync=True)
+    dilation = traitlets.Int(1).tag(sync=True)
+    kernel_conv = traitlets.Int(3).tag(sync=True)
+    head = traitlets.Int(0).tag(sync=True)
+    channel = traitlets.Int(0).tag(sync=True)
+    pixel = traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=(0, 0)).tag(sync=True)
+
+    # What the view needs besides: constant, and the same for every state of the traits above.
+    image = traitlets.Bytes(read_only=True).tag(sync=True)
+    weights = traitlets.Bytes(read_only=True).tag(sync=True)
+    layout = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
+    sizes = traitlets.Dict(read_only=True).tag(sync=True)
+    start = traitlets.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, module: ACmix, image, *, head: int = 0, channel: int = 0, pixel=None):
+        self._module = _frozen(module)
+        self._image = _one_image(image, module.in_planes)
+        self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
+        height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
+        self._bounds = {"head": module.head, "channel": module.head_dim, "pixel": (height, width)}
+        start = {
+            "alpha": self._module.rate1.item(),
+            "beta": self._module.rate2.item(),
+            **{name: getattr(module, name) for name in ("kernel_att", "dilation", "kernel_conv")},
+            "head": head,
+            "channel": channel,
+            "pixel": (height // 2, width // 2) if pixel is None else pixel,
+        }
+        super().__init__(**start)
+        weights, layout = _pack(self._module, self._seeded_fc)
+        sizes = {name: getattr(module, name) for name in ("in_planes", "out_planes", "stride")}
+        sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
+        sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
+        self.set_trait("image", self._image.numpy().tobytes())
+        self.set_trait("weights", weights)
+        self.set_trait("layout", layout)
+        self.set_trait("sizes", sizes)
+        self.set_trait("start", start | {"pixel": list(self.pixel)})
+
+    def current_module(self) -> ACmix:
+        """Return a new ACmix that computes what the view shows now.
+
+        Example:
+            >>> explorer = MixingExplorer(ACmix(3, 8, head=2), torch.rand(3, 24, 32))
+            >>> explorer.dilation = 2
+            >>> explorer.current_module().dilation
+            2
+        """
+        own = self._module
+        new = ACmix(
+            own.in_planes,
+            own.out_planes,
+            kernel_att=self.kernel_att,
+            head=own.head,
+            kernel_conv=self.kernel_conv,
+            stride=own.stride,
+            dilation=self.dilation,
+        )
+        state = own.state_dict()
+        if self.kernel_conv != own.kernel_conv:
+            state["fc.weight"] = self._seeded_fc[self.kernel_conv]
+            state["dep_conv.weight"] = new.dep_conv.weight
+        new.load_state_dict(
+            state | {"rate1": torch.tensor([self.alpha]), "rate2": torch.tensor([self.beta])}
+        )
+        return new.requires_grad_(False)
+
+    def current_image(self) -> torch.Tensor:
+        """Return a copy of the image, ``[C, H, W]``, float32."""
+        return self._image.clone()
+
+    @traitlets.validate("alpha", "beta")
+    def _finite(self, proposal):
+        if not math.isfinite(proposal.value):
+            raise ValueError(
+                f"{proposal.trait.name} must be finite, but {proposal.value} came; "
+                f"pass a number such as {proposal.trait.name}=0.5."
+            )
+        return proposal.value
+
+    @traitlets.validate("kernel_att")
+    def _odd(self, proposal):
+        return odd_kernel("kernel_att", proposal.value)
+
+    @traitlets.validate("dilation")
+    def _positive(self, proposal):
+        return whole_number("dilation", proposal.value)
+
+    @traitlets.validate("kernel_conv")
+    def _offered(self, proposal):
+        offered = sorted({*KERNEL_CONV_CHOICES, self._module.kernel_conv})
+        if proposal.value not in offered:
+            raise ValueError(f"kernel_conv must be one of {offered}, but {proposal.value} came.")
+        return proposal.value
+
+    @traitlets.validate("head", "channel")
+    def _existing(self, proposal):
+        return _below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
+
+    @traitlets.validate("pixel")
+    def _inside(self, proposal):
+        for name, value, bound in zip(
+            ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
+        ):
+            _below(f"pixel's {name}", value, bound)
+        return proposal.value
+
+
+def _below(name: str, value: int, bound: int) -> int:
+    """Return ``value`` if it is one of 0 … bound - 1."""
+    if not 0 <= value < bound:
+        raise ValueError(f"{name} must be from 0 to {bound - 1}, but {value} came.")
+    return value
+
+
+def _frozen(module: ACmix) -> ACmix:
+    """Return a float32 copy of the module on the CPU that does not train."""
+    if not isinstance(module, ACmix):
+        raise TypeError(
+            f"module must be an acmix_edu.ACmix, but a {type(module).__name__} came; "
+            "pass ACmix(in_planes, out_planes), or one layer of your network."
+        )
+    return copy.deepcopy(module).float().cpu().requires_grad_(False)
+
+
+def _one_image(image, channels: int) -> torch.Tensor:
+    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU."""
+    try:
+        tensor = isinstance(image, torch.Tensor)
+        x = torch.as_tensor(image if tensor else np.ascontiguousarray(image)).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"image must be a numeric array or tensor [C, H, W], but a {type(image).__name__} "
+            "came that is not; pass torch.as_tensor(...).float()."
+        ) from None
+    if not x.is_floating_point():
+        raise TypeError(
+            f"image must hold floats, but its dtype is {x.dtype}; for pixel values from 0 to 255 "
+            "pass torch.as_tensor(image) / 255."
+        )
+    came = list(x.shape)
+    x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
+    if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
+        raise ValueError(
+            f"image must have the shape [{channels}, H, W], as module.in_planes={channels}, but "
+            f"{came} came; for [H, W, {channels}] pass image.transpose(2, 0, 1), "
+            "for a tensor image.permute(2, 0, 1)."
+        )
+    if x.shape[1] * x.shape[2] > MOST_PIXELS:
+        raise ValueError(
+            f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
+            f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
+        )
+    if not torch.isfinite(x).all():
+        raise ValueError("image must be finite, but NaN or infinity came; see torch.nan_to_num.")
+    return x.float().contiguous()
+
+
+def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
+    """Return an untrained fc weight ``[k², 3N, 1, 1]``, drawn as PyTorch draws it, seeded."""
+    bound = 1 / math.sqrt(3 * heads)
+    weight = torch.empty(kernel**2, 3 * heads, 1, 1)
+    return weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(kernel))
+
+
+def _pack(module: ACmix, seeded_fc: dict) -> tuple[bytes, dict]:
+    """Return all weights in one string of float32 bytes, and where each of them lies in it."""
+    named = {name.replace(".", "_"): value for name, value in module.state_dict().items()}
+    named |= {f"seeded_fc_{k}": fc for k, fc in seeded_fc.items() if k != module.kernel_conv}
+    ends = np.cumsum([value.numel() for value in named.values()]).tolist()
+    layout = {name: [end - named[name].numel(), end] for name, end in zip(named, ends, strict=True)}
+    return torch.cat([value.flatten() for value in named.values()]).numpy().tobytes(), layout

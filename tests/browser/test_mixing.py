@@ -1,0 +1,422 @@
+"""The mixing explorer in the built book: what is drawn is what Python computes for that state."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from acmix_edu import ACmix
+from acmix_edu.explorers import MixingExplorer
+
+CHAPTER, INDEX = "book/05_acmix.html", "index.html"
+SLIDERS = ("alpha", "beta", "kernel_att", "dilation", "head", "channel")
+MAPS = ("picture", "q", "k", "v", "f_att", "f_conv", "f_out", "a")
+KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
+# What must look different when a control has moved: a thumb that moves proves nothing.
+CHANGES = {
+    "alpha": {"f_out"},
+    "beta": {"f_out"},
+    "kernel_att": {"f_att", "f_out", "a"},
+    "dilation": {"f_att", "f_out", "a"},
+    "kernel_conv": {"f_conv", "f_out", "kernel_conv"},
+    "head": {"f_att", "f_out", "a"},
+    "channel": {"q", "k", "v", "f_att", "f_conv", "f_out"},
+}
+
+# The colour scales, written down a second time.
+SIGNED = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]]
+AMOUNT = [[0, 32, 77], [66, 77, 108], [124, 123, 120], [188, 175, 111], [255, 234, 70]]
+
+READ = """(root) => Object.fromEntries([...root.querySelectorAll("canvas")].map((canvas) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return [canvas.dataset.map, [height, width, btoa(String.fromCharCode(...data))]];
+}))"""
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+# ---- What Python says must be drawn ----------------------------------------------------------
+
+
+def colours(values, low, high, stops):
+    """The colour of each value: linear between equally spaced stops; nothing for NaN."""
+    values = np.asarray(values, dtype=float)
+    place = np.clip((values - low) / (high - low), 0, 1) * (len(stops) - 1)
+    levels = [np.interp(place, range(len(stops)), channel) for channel in zip(*stops, strict=True)]
+    rgba = np.stack([*levels, np.full(values.shape, 255.0)], axis=-1)
+    rgba[np.isnan(values)] = 0
+    return np.floor(rgba + 0.5)
+
+
+def picture(image):
+    """The first three channels as red, green, blue, stretched where they leave 0 … 1."""
+    rgb = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    low, high = (0, 1) if rgb.min() >= 0 and rgb.max() <= 1 else (rgb.min(), rgb.max())
+    levels = np.floor((rgb.transpose(1, 2, 0) - low) / (high - low) * 255 + 0.5)
+    return np.concatenate([levels, np.full((*levels.shape[:2], 1), 255)], axis=-1)
+
+
+def grey_kernels(module, x, pixel, channel):
+    """The three effective kernels, summed over inputs; NaN where a path has no tap."""
+    kernels = module.effective_kernels(x, *pixel)
+    att, conv, mixed = (
+        kernels[path][channel].sum(0).double().numpy()
+        for path in ("attention", "convolution", "mix")
+    )
+    side = len(att)
+    taps_att, taps_conv = np.zeros((side, side), bool), np.zeros((side, side), bool)
+    reach, half = module.dilation * (module.kernel_att // 2), module.kernel_conv // 2
+    middle = side // 2
+    lattice = slice(middle - reach, middle + reach + 1, module.dilation)
+    taps_att[lattice, lattice] = True
+    taps_conv[middle - half : middle + half + 1, middle - half : middle + half + 1] = True
+    return (
+        np.where(taps_att, att, np.nan),
+        np.where(taps_conv, conv, np.nan),
+        np.where(taps_att | taps_conv, mixed, np.nan),
+        taps_att,
+    )
+
+
+def drawings(explorer, pixel=None):
+    """Every canvas by name, as Python computes it for the explorer's state."""
+    module, x = explorer.current_module(), explorer.current_image()[None]
+    pixel = explorer.pixel if pixel is None else pixel
+    c = explorer.head * module.head_dim + explorer.channel
+    seen = module.explain(x)
+    made = {"picture": picture(x[0].numpy())}
+    for name in ("q", "k", "v"):
+        values = seen[name][0, c].numpy()
+        end = max(np.abs(values).max(), 1e-12)  # a head may be zero everywhere
+        made[name] = colours(values, -end, end, SIGNED)
+    paths = {f"f_{p}": seen[p if p == "out" else f"out_{p}"][0, c].numpy()
+             for p in ("att", "conv", "out")}  # fmt: skip
+    end = max(np.abs(values).max() for values in paths.values())
+    made |= {name: colours(values, -end, end, SIGNED) for name, values in paths.items()}
+    att, conv, mixed, taps = grey_kernels(module, x, pixel, c)
+    weights = np.full(taps.shape, np.nan)
+    weights[taps] = seen["att"][0, explorer.head, :, pixel[0], pixel[1]].numpy()
+    made["a"] = colours(weights, 0, np.nanmax(weights), AMOUNT)
+    end = max(np.nanmax(np.abs(kernel)) for kernel in (att, conv, mixed)) ** 0.5
+    for name, kernel in zip(KERNELS, (att, conv, mixed), strict=True):
+        rooted = np.sign(kernel) * np.sqrt(np.abs(kernel))
+        made[name] = colours(rooted, -end, end, SIGNED)
+    return made
+
+
+# ---- What the page draws ---------------------------------------------------------------------
+
+
+class Shown:
+    """One explorer on a page, and the same explorer in Python."""
+
+    def __init__(self, page, number=0, explorer=None):
+        self.page = page
+        self.root = page.locator(".mixing-explorer").nth(number)
+        self.root.locator('canvas[data-map="a"]').wait_for()
+        self.explorer = explorer or explorer_of(page)
+        self.start = dict(self.explorer.start)
+
+    def drawn(self):
+        self.page.evaluate(TWO_FRAMES)
+        return {
+            name: np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
+            for name, (height, width, data) in self.root.evaluate(READ).items()
+        }
+
+    def follow(self):
+        """Set the Python explorer to what the controls say; an untouched rate keeps its value."""
+        for name in (*SLIDERS, "kernel_conv"):
+            control = self.control(name)
+            if control.count():
+                value = float(control.input_value())
+                if round(getattr(self.explorer, name), 2) != value:
+                    whole = name not in ("alpha", "beta")
+                    setattr(self.explorer, name, int(value) if whole else value)
+
+    def control(self, name):
+        return self.root.locator(f'[name="{name}"]')
+
+    def frame(self, name):
+        return self.root.locator(f'.frame:has(canvas[data-map="{name}"])')
+
+    def place(self, name, row, column):
+        """Where on the page a cell of a map lies."""
+        self.frame(name).scroll_into_view_if_needed()
+        box = self.frame(name).bounding_box()
+        rows, columns = self.root.locator(f'canvas[data-map="{name}"]').evaluate(
+            "(canvas) => [canvas.height, canvas.width]"
+        )
+        return (
+            box["x"] + (column + 0.5) * box["width"] / columns,
+            box["y"] + (row + 0.5) * box["height"] / rows,
+        )
+
+    def check(self, pixel=None):
+        """Compare every canvas and the norm share with Python; return what is drawn."""
+        drawn, wanted = self.drawn(), drawings(self.explorer, pixel)
+        assert set(drawn) == {*MAPS, *KERNELS}
+        for name, rgba in wanted.items():
+            assert drawn[name].shape == rgba.shape, f"{name}: {drawn[name].shape}, not {rgba.shape}"
+            apart = np.abs(drawn[name] - rgba).max()
+            assert apart <= 1, f"{name} is up to {apart:.0f} levels away from Python's"
+        share = float(self.root.locator(".bar").get_attribute("data-share"))
+        module = self.explorer.current_module()
+        both = bool(module.rate1) or bool(module.rate2)
+        if both:
+            wanted_share = module.norm_share(self.explorer.current_image()[None]).item()
+            assert share == pytest.approx(wanted_share, abs=1e-5)
+        return drawn
+
+
+def explorer_of(page):
+    """Build the Python explorer from the module and the image that the page itself holds."""
+    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
+    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
+    ours = [m for m in models.values() if "MixingExplorer" in m["state"].get("_anywidget_id", "")]
+    entry = ours[0]
+    state = entry["state"]
+    for buffer in entry["buffers"]:
+        state[buffer["path"][0]] = np.frombuffer(base64.b64decode(buffer["data"]), np.float32)
+    sizes, start, layout = state["sizes"], state["start"], state["layout"]
+    module = ACmix(sizes["in_planes"], sizes["out_planes"], start["kernel_att"], sizes["heads"],
+                   sizes["kernel_conv"], sizes["stride"], start["dilation"])  # fmt: skip
+    module.load_state_dict({
+        name: torch.tensor(state["weights"][slice(*layout[name.replace(".", "_")])]).view_as(own)
+        for name, own in module.state_dict().items()
+    })  # fmt: skip
+    image = torch.tensor(state["image"]).view(-1, sizes["height"], sizes["width"])
+    look = {name: start[name] for name in ("head", "channel", "pixel")}
+    return MixingExplorer(module, image, **look)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def same(a, b):
+    return a.shape == b.shape and bool((a == b).all())
+
+
+@pytest.fixture(params=[f"http {CHAPTER}", f"file {CHAPTER}", f"http {INDEX}"])
+def shown(request, page, server, built_book):
+    scheme, path = request.param.split()
+    page.goto(f"{server}/{path}" if scheme == "http" else (built_book / path).as_uri())
+    return Shown(page)
+
+
+@pytest.fixture
+def chapter(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    return Shown(page)
+
+
+# ---- Controls --------------------------------------------------------------------------------
+
+
+def moved(shown, name, before):
+    """Follow the page, see that something happened, and compare everything with Python."""
+    old = getattr(shown.explorer, name)
+    shown.follow()
+    assert getattr(shown.explorer, name) != old, f"{name} has not moved"
+    drawn = shown.check()
+    for changed in CHANGES[name]:
+        assert not same(drawn[changed], before[changed]), f"{changed} ignores {name}"
+    return drawn
+
+
+def test_first_drawing_and_every_control(shown):
+    drawn = shown.check()
+    for name in SLIDERS:  # by mouse: a click on the track
+        control = shown.control(name)
+        control.scroll_into_view_if_needed()
+        box = control.bounding_box()
+        low, high, now = control.evaluate("(c) => [c.min, c.max, c.value].map(Number)")
+        where = 0.85 if now < (low + high) / 2 else 0.2
+        shown.page.mouse.click(box["x"] + where * box["width"], box["y"] + box["height"] / 2)
+        drawn = moved(shown, name, drawn)
+    shown.control("kernel_conv").select_option("5")
+    drawn = moved(shown, "kernel_conv", drawn)
+    shown.root.get_by_text("seeded, untrained weights").wait_for()
+    for name in SLIDERS:  # by keyboard
+        shown.control(name).focus()
+        highest = shown.control(name).get_attribute("max") == shown.control(name).input_value()
+        shown.page.keyboard.press("ArrowLeft" if highest else "ArrowRight")
+        drawn = moved(shown, name, drawn)
+    shown.control("kernel_conv").focus()
+    shown.page.keyboard.press("ArrowUp")
+    moved(shown, "kernel_conv", drawn)
+
+
+def test_extremes(chapter):
+    """The ends of every slider, and kernels that are larger than they are useful."""
+    for state in (
+        {"kernel_att": "Home", "dilation": "End", "alpha": "Home"},
+        {"kernel_att": "End", "dilation": "End", "beta": "End"},
+        {"kernel_att": "End", "dilation": "Home", "head": "End", "channel": "End"},
+    ):
+        for name, key in state.items():
+            chapter.control(name).focus()
+            chapter.page.keyboard.press(key)
+        chapter.follow()
+        chapter.check()
+    for kernel in ("1", "7"):
+        chapter.control("kernel_conv").select_option(kernel)
+        chapter.follow()
+        chapter.check()
+
+
+def test_reset(chapter):
+    first = chapter.drawn()
+    for name in SLIDERS:
+        chapter.control(name).focus()
+        chapter.page.keyboard.press("End")
+    chapter.control("kernel_conv").select_option("1")
+    chapter.page.mouse.click(*chapter.place("picture", 0, 0))
+    chapter.page.mouse.move(0, 0)
+    assert not same(chapter.drawn()["f_out"], first["f_out"])
+    chapter.root.get_by_role("button", name="Reset").click()
+    chapter.page.mouse.move(0, 0)
+    chapter.follow()
+    assert chapter.explorer.alpha == chapter.start["alpha"]
+    again = chapter.check()
+    assert all(same(again[name], first[name]) for name in first)
+
+
+# ---- Pixels ----------------------------------------------------------------------------------
+
+
+def test_point_and_pin_by_mouse(shown):
+    pinned = shown.explorer.pixel
+    for name, pixel in (("picture", (5, 7)), ("v", (20, 3)), ("f_out", (0, 0))):
+        shown.page.mouse.move(*shown.place(name, *pixel))
+        shown.check(pixel)
+    shown.page.mouse.move(0, 0)
+    shown.check(pinned)
+    shown.page.mouse.click(*shown.place("picture", 9, 30))
+    shown.page.mouse.move(0, 0)
+    shown.explorer.pixel = (9, 30)
+    shown.check()
+
+
+def test_pin_by_tap_on_a_phone(open_page, server):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Shown(page)
+    for name, pixel in (("picture", (2, 44)), ("f_conv", (31, 11))):
+        page.touchscreen.tap(*shown.place(name, *pixel))
+        shown.explorer.pixel = pixel
+        shown.check()
+
+
+def test_move_by_arrow_keys(shown):
+    row, column = shown.explorer.pixel
+    shown.frame("picture").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowDown", "ArrowUp", "ArrowLeft"):
+        shown.page.keyboard.press(key)
+    shown.explorer.pixel = (row + 5, column + 1)
+    shown.check()
+    for _ in range(12):  # it stops at the border
+        shown.page.keyboard.press("Shift+ArrowLeft")
+    shown.explorer.pixel = (row + 5, 0)
+    shown.check()
+
+
+def test_numbers_of_a_kernel_cell(chapter):
+    """The value at the pointed or steered offset is written below each kernel."""
+    module, x = chapter.explorer.current_module(), chapter.explorer.current_image()[None]
+    c = chapter.explorer.head * module.head_dim + chapter.explorer.channel
+    *kernels, _ = grey_kernels(module, x, chapter.explorer.pixel, c)
+
+    def says(row, column):
+        chapter.page.evaluate(TWO_FRAMES)
+        for name, kernel in zip(KERNELS, kernels, strict=True):
+            note = chapter.root.locator(f'.map:has(canvas[data-map="{name}"]) .note').inner_text()
+            low, high, said = re.fullmatch(r"(.*) … (.*); at \(.*\) (.*)", note).groups()
+            middle = len(kernel) // 2
+            assert number(low) == pytest.approx(np.nanmin(kernel), rel=0.06, abs=6e-4)
+            assert number(high) == pytest.approx(np.nanmax(kernel), rel=0.06, abs=6e-4)
+            value = kernel[middle + row, middle + column]
+            assert said == "–" if np.isnan(value) else number(said) == pytest.approx(
+                value, rel=0.06, abs=6e-4
+            )
+
+    says(0, 0)
+    middle = len(kernels[0]) // 2
+    chapter.page.mouse.move(*chapter.place("kernel_att", middle - 1, middle + 1))
+    says(-1, 1)
+    chapter.frame("kernel_mix").focus()
+    chapter.page.keyboard.press("ArrowLeft")
+    chapter.page.keyboard.press("ArrowUp")
+    says(-2, 0)
+
+
+def number(text):
+    return float(text.replace("−", "-"))
+
+
+def test_state_in_words(chapter):
+    """The status line says the pixel, the entropy and the share that Python computes."""
+    chapter.frame("picture").focus()
+    chapter.page.keyboard.press("ArrowDown")
+    row, column = chapter.explorer.pixel
+    chapter.explorer.pixel = (row + 1, column)
+    status = chapter.root.get_by_role("status")
+    status.get_by_text(f"Pixel row {row + 1}, column {column}").wait_for()
+    module, x = chapter.explorer.current_module(), chapter.explorer.current_image()[None]
+    window = module.explain(x)["att"][0, chapter.explorer.head, :, row + 1, column]
+    said = status.inner_text()
+    fraction = entropy_of(window)
+    assert number(re.search(r"entropy (\S+) of", said)[1]) == pytest.approx(fraction, abs=6e-4)
+    assert f"attention {100 * module.norm_share(x).item():.0f} %" in said
+
+
+def entropy_of(window):
+    return (-torch.special.xlogy(window, window).sum() / np.log(len(window))).item()
+
+
+# ---- The page --------------------------------------------------------------------------------
+
+
+def test_same_model_shown_twice(page, server, built_book):
+    """Two views of one model move together; one can be used with the mouse on the other."""
+    html = (built_book / CHAPTER).read_text(encoding="utf-8")
+    view = re.search(
+        r'<script type="application/vnd.jupyter.widget-view\+json">.*?</script>', html, re.DOTALL
+    )[0]
+    twice = html.replace(view, f"{view}</div><div>{view}", 1)
+    page.route(f"**/{CHAPTER}", lambda route: route.fulfill(body=twice, content_type="text/html"))
+    page.goto(f"{server}/{CHAPTER}")
+    first, second = Shown(page, 0), Shown(page, 1)
+    first.control("alpha").focus()
+    page.keyboard.press("End")
+    page.mouse.click(*second.place("picture", 3, 4))
+    page.mouse.move(0, 0)
+    for shown in (first, second):
+        shown.follow()
+        shown.explorer.pixel = (3, 4)
+        assert shown.explorer.alpha == float(shown.control("alpha").get_attribute("max"))
+        shown.check()
+
+
+@pytest.mark.parametrize("width", [320, 390, 700, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_fits(open_page, server, width, theme):
+    """Nothing scrolls sideways, and every control has a name, at each width and in each theme."""
+    page = open_page(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Shown(page)
+    inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
+    assert inner <= outer
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("α", "β", "window", "Dilation", "Convolution kernel", "Head", "Channel"):
+        assert shown.root.get_by_label(re.compile(name)).count() >= 1
+    shown.check()

@@ -81,9 +81,9 @@ def test_starts_as_the_module(module, explorer):
 def test_sends_the_weights(module, explorer):
     sent = np.frombuffer(explorer.weights, np.float32)
     for name, value in module.state_dict().items():
-        first, end = explorer.layout[name.replace(".", "_")]
+        first, end = explorer.places[name.replace(".", "_")]
         np.testing.assert_array_equal(sent[first:end], value.flatten().numpy())
-    assert max(end for _, end in explorer.layout.values()) == len(sent)
+    assert max(end for _, end in explorer.places.values()) == len(sent)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ const KERNELS_CONV = [1, 3, 5, 7];
 
 // The image and the weights by name, read once.
 function readData(model) {
-  const sizes = model.get("sizes"), layout = model.get("layout");
+  const sizes = model.get("sizes"), places = model.get("places");
   const all = floats(model.get("weights"));
-  const weight = (name) => all.subarray(...layout[name]);
+  const weight = (name) => all.subarray(...places[name]);
   const { in_planes: channels, height, width } = sizes;
   const image = { data: floats(model.get("image")), channels, height, width };
   return { sizes, weight, image, d: sizes.out_planes / sizes.heads };
@@ -102,7 +102,7 @@ function controls(model, { sizes, d }) {
     alpha: rate("alpha", "α, attention"),
     beta: rate("beta", "β, convolution"),
     kernel_att: slider({ name: "kernel_att", label: "Attention window", min: 1,
-      max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k} × ${k} px` }),
+      max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k} × ${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1,
       max: Math.max(4, start.dilation), step: 1,
       say: (value) => `${value} px` }),
@@ -136,7 +136,7 @@ function buildView(model, data) {
   const kernelScale = element("p", { class: "scale" });
   const status = speaker();
   const row = (kind, ...names) =>
-    element("div", { class: `row ${kind}` }, ...names.map((name) => maps[name].box));
+    element("div", { class: `maps ${kind}` }, ...names.map((name) => maps[name].box));
   const root = element("div", { class: "mixing-explorer" }, form,
     element("div", { class: "flow" },
       element("div", { class: "source" }, maps.picture.box),

@@ -63,7 +63,7 @@ class MixingExplorer(anywidget.AnyWidget):
     # What the view needs besides: constant, and the same for every state of the traits above.
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
-    layout = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
+    places = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
     start = traitlets.Dict(read_only=True).tag(sync=True)
 
@@ -82,13 +82,13 @@ class MixingExplorer(anywidget.AnyWidget):
             "pixel": (height // 2, width // 2) if pixel is None else pixel,
         }
         super().__init__(**start)
-        weights, layout = _pack(self._module, self._seeded_fc)
+        weights, places = _pack(self._module, self._seeded_fc)
         sizes = {name: getattr(module, name) for name in ("in_planes", "out_planes", "stride")}
         sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
         self.set_trait("image", self._image.numpy().tobytes())
         self.set_trait("weights", weights)
-        self.set_trait("layout", layout)
+        self.set_trait("places", places)
         self.set_trait("sizes", sizes)
         self.set_trait("start", start | {"pixel": list(self.pixel)})
 
@@ -223,5 +223,5 @@ def _pack(module: ACmix, seeded_fc: dict) -> tuple[bytes, dict]:
     named = {name.replace(".", "_"): value for name, value in module.state_dict().items()}
     named |= {f"seeded_fc_{k}": fc for k, fc in seeded_fc.items() if k != module.kernel_conv}
     ends = np.cumsum([value.numel() for value in named.values()]).tolist()
-    layout = {name: [end - named[name].numel(), end] for name, end in zip(named, ends, strict=True)}
-    return torch.cat([value.flatten() for value in named.values()]).numpy().tobytes(), layout
+    places = {name: [end - named[name].numel(), end] for name, end in zip(named, ends, strict=True)}
+    return torch.cat([value.flatten() for value in named.values()]).numpy().tobytes(), places

@@ -181,11 +181,11 @@ def explorer_of(page):
     state = entry["state"]
     for buffer in entry["buffers"]:
         state[buffer["path"][0]] = np.frombuffer(base64.b64decode(buffer["data"]), np.float32)
-    sizes, start, layout = state["sizes"], state["start"], state["layout"]
+    sizes, start, places = state["sizes"], state["start"], state["places"]
     module = ACmix(sizes["in_planes"], sizes["out_planes"], start["kernel_att"], sizes["heads"],
                    sizes["kernel_conv"], sizes["stride"], start["dilation"])  # fmt: skip
     module.load_state_dict({
-        name: torch.tensor(state["weights"][slice(*layout[name.replace(".", "_")])]).view_as(own)
+        name: torch.tensor(state["weights"][slice(*places[name.replace(".", "_")])]).view_as(own)
         for name, own in module.state_dict().items()
     })  # fmt: skip
     image = torch.tensor(state["image"]).view(-1, sizes["height"], sizes["width"])

@@ -102,7 +102,7 @@ function controls(model, { sizes, d }) {
     alpha: rate("alpha", "α, attention"),
     beta: rate("beta", "β, convolution"),
     kernel_att: slider({ name: "kernel_att", label: "Attention window", min: 1,
-      max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k} × ${k}` }),
+      max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k}×${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1,
       max: Math.max(4, start.dilation), step: 1,
       say: (value) => `${value} px` }),

@@ -11,7 +11,7 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 PACKAGE := $(shell find acmix_edu -type f -not -name '*.pyc' 2>/dev/null)
 COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
 
-.PHONY: help book serve test lint unit notebooks browser bench lab colab strip clean
+.PHONY: help book serve test lint unit notebooks browser bench bugs lab colab strip clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -54,6 +54,9 @@ browser: $(READY) ## the browser tests, against the built book
 
 bench: $(READY) ## the benchmarks: one file, one question
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+bugs: $(READY) ## plant 20 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
+	$(BIN)/python tests/planted_bugs.py
 
 lab: $(READY) ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book

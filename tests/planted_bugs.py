@@ -2,7 +2,7 @@
 
 Each bug replaces one piece of text in a copy of the package. The unit tests alone and the
 notebooks alone then run on that copy; whoever stays green has missed it. Takes about half an
-hour on two cores: ``python benchmarks/planted_bugs.py [number …]``.
+hour on two cores: ``python tests/planted_bugs.py [number …]``.
 """
 
 import os

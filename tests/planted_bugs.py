@@ -77,10 +77,15 @@ def caught(tree: Path, arguments: list[str]) -> bool:
     return run.returncode != 0
 
 
-def planted(tree: Path, module: str, old: str, new: str) -> None:
-    """Put one bug into a fresh copy of the package."""
+def unspoilt(tree: Path) -> None:
+    """Put a fresh copy of the package into the tree."""
     shutil.rmtree(tree / "acmix_edu", ignore_errors=True)
     shutil.copytree(ROOT / "acmix_edu", tree / "acmix_edu")
+
+
+def planted(tree: Path, module: str, old: str, new: str) -> None:
+    """Put one bug into a fresh copy of the package."""
+    unspoilt(tree)
     file = tree / "acmix_edu" / f"{module}.py"
     text = file.read_text(encoding="utf-8")
     if old not in text:
@@ -96,6 +101,10 @@ def main(numbers: list[int]) -> None:
             shutil.copytree(ROOT / name, tree / name)
         for name in ("pyproject.toml", "_config.yml", "_toc.yml", "README.md"):
             shutil.copy(ROOT / name, tree)
+        unspoilt(tree)
+        for suite, arguments in SUITES.items():
+            if caught(tree, arguments):
+                sys.exit(f"The {suite} fail without a bug: mend that first.")
         for number in numbers:
             module, what, old, new = BUGS[number - 1]
             planted(tree, module, old, new)

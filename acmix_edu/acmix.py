@@ -15,7 +15,7 @@ from acmix_edu.attention import (
     split_heads,
     windows,
 )
-from acmix_edu.checks import feature_map, odd_kernel, whole_number
+from acmix_edu.checks import alike, divisible, feature_map, floating, odd_kernel, whole_number
 from acmix_edu.depthwise import LearnableShift
 
 
@@ -77,26 +77,21 @@ class ACmix(nn.Module):
         dilation: int = 1,
     ):
         super().__init__()
-        self.in_planes = whole_number("in_planes", in_planes)
-        self.out_planes = whole_number("out_planes", out_planes)
+        self.in_planes = in_planes = whole_number("in_planes", in_planes)
+        self.out_planes = out_planes = whole_number("out_planes", out_planes)
         self.kernel_att = odd_kernel("kernel_att", kernel_att)
-        self.head = whole_number("head", head)
-        self.kernel_conv = odd_kernel("kernel_conv", kernel_conv)
+        self.head = head = whole_number("head", head)
+        self.kernel_conv = kernel_conv = odd_kernel("kernel_conv", kernel_conv)
         self.stride = whole_number("stride", stride)
         self.dilation = whole_number("dilation", dilation)
-        if out_planes % head:
-            raise ValueError(
-                f"out_planes must be divisible by head, but out_planes={out_planes} and "
-                f"head={head} came; pass out_planes={math.ceil(out_planes / head) * head}, or a "
-                f"head that divides {out_planes}."
-            )
-        self.head_dim = out_planes // head
+        divisible("out_planes", self.out_planes, "head", self.head)
+        self.head_dim = self.out_planes // self.head
         self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
         self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
         self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
         self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
         self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
-        self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=stride)
+        self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=self.stride)
         self.rate1 = nn.Parameter(torch.full((1,), 0.5))
         self.rate2 = nn.Parameter(torch.full((1,), 0.5))
         self.register_load_state_dict_pre_hook(_check_state)
@@ -108,17 +103,18 @@ class ACmix(nn.Module):
 
     def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Stage I (eq. 11): q, k, v, each ``[B, out_planes, H, W]``, shared by both paths."""
-        self._check_input(x)
+        self._check_input("x", x, self.in_planes)
         return self.conv1(x), self.conv2(x), self.conv3(x)
 
     def position_term(self, q: torch.Tensor) -> torch.Tensor:
         """Position features ``[1, d, H, W]``: a 1×1 convolution of the position map."""
+        self._check_input("q", q, self.out_planes)
         loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)
         return self.conv_p(loc)
 
     def attention_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of attention: ``[B, out_planes, H', W']``, head-major (channel n·d + e)."""
-        heads = (split_heads(f, self.head) for f in (q, k, v))
+        heads = self._heads(q, k, v)
         pe = self.position_term(q)
         out = local_attention(*heads, self.kernel_att, pe, self.stride, self.dilation)
         return out.flatten(1, 2)
@@ -129,11 +125,19 @@ class ACmix(nn.Module):
 
     def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""
-        maps = torch.cat([split_heads(f, self.head) for f in (q, k, v)], dim=1)
+        maps = torch.cat(self._heads(q, k, v), dim=1)
         return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])
+
+    def _heads(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+        """Check the three maps and cut each into heads."""
+        for name, f in (("q", q), ("k", k), ("v", v)):
+            self._check_input(name, f, self.out_planes)
+            _same_as("q", q, name, f)
+        return [split_heads(f, self.head) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """α·F_att + β·F_conv, in the paths' dtype."""
+        _same_as("out_att", out_att, "out_conv", out_conv)
         return self.rate1.to(out_att.dtype) * out_att + self.rate2.to(out_conv.dtype) * out_conv
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -155,7 +159,7 @@ class ACmix(nn.Module):
         s, d, size = self.stride, self.dilation, self.kernel_att
         q, k, v = self.project(x)
         pe = self.position_term(q)
-        q_att, k_att, v_att = (split_heads(f, self.head) for f in (q, k, v))
+        q_att, k_att, v_att = self._heads(q, k, v)
         logits = local_attention_logits(q_att, k_att, size, pe, s, d)
         att = logits.softmax(dim=-3)
         out_att = aggregate(att, v_att, size, s, d).flatten(1, 2)
@@ -180,7 +184,7 @@ class ACmix(nn.Module):
         $$\frac{\lVert\alpha F_{att}\rVert_2}
         {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
 
-        α and β alone do not say who leads: the paths differ in size.
+        α and β alone do not say who leads: the paths differ in size. NaN if both paths are zero.
         """
         q, k, v = self.project(x)
         att = (self.rate1 * self.attention_path(q, k, v)).norm()
@@ -224,13 +228,14 @@ class ACmix(nn.Module):
         Raises:
             ValueError: x holds more than one image, or (i, j) is outside the output.
         """
-        self._check_input(x)
+        self._check_input("x", x, self.in_planes)
+        i, j = whole_number("i", i, least=0), whole_number("j", j, least=0)
         if x.shape[0] != 1:
             raise ValueError(
                 f"x must be one image [1, C, H, W], but {list(x.shape)} came; pass x[:1]."
             )
         att = self.explain(x)["att"][0]  # [N, k_a², H', W']
-        if not (0 <= i < att.shape[-2] and 0 <= j < att.shape[-1]):
+        if i >= att.shape[-2] or j >= att.shape[-1]:
             raise ValueError(
                 f"(i, j) must be a pixel of the {att.shape[-2]}×{att.shape[-1]} output, but "
                 f"({i}, {j}) came."
@@ -248,15 +253,9 @@ class ACmix(nn.Module):
         mixed = self.rate1 * window + self.rate2 * conv
         return {"attention": window, "convolution": conv, "mix": mixed}
 
-    def _check_input(self, x: torch.Tensor) -> None:
-        feature_map("x", x, self.in_planes)
-        weight = self.conv1.weight
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(
-                f"x must have the module's dtype {weight.dtype}, but {x.dtype} came; convert it "
-                f"with x.to({weight.dtype}), convert the module with .to({x.dtype}), or use "
-                "torch.autocast."
-            )
+    def _check_input(self, name: str, x: torch.Tensor, channels: int) -> None:
+        feature_map(name, x, channels)
+        alike(name, x, "the module", self.conv1.weight)
 
     def extra_repr(self) -> str:
         return (
@@ -264,6 +263,15 @@ class ACmix(nn.Module):
             f"head={self.head}, kernel_conv={self.kernel_conv}, stride={self.stride}, "
             f"dilation={self.dilation}"
         )
+
+
+def _same_as(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None:
+    if floating(name_a, a).shape != floating(name_b, b).shape:
+        raise ValueError(
+            f"{name_a} and {name_b} must have one shape, but {list(a.shape)} and {list(b.shape)} "
+            "came."
+        )
+    alike(name_b, b, name_a, a)
 
 
 def _check_state(module: ACmix, state: dict, prefix: str, *_) -> None:

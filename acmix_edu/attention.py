@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from acmix_edu.checks import floating, odd_kernel, whole_number
+from acmix_edu.checks import alike, feature_map, floating, odd_kernel, whole_number, whole_numbers
 
 
 def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
@@ -21,7 +21,8 @@ def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
         >>> split_heads(torch.randn(2, 64, 5, 5), head=4).shape
         torch.Size([2, 4, 16, 5, 5])
     """
-    whole_number("head", head)
+    head = whole_number("head", head)
+    feature_map("f", f)
     if f.shape[1] % head:
         raise ValueError(
             f"the {f.shape[1]} channels of f cannot be cut into head={head} equal parts; "
@@ -48,6 +49,7 @@ def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
         >>> reflect_indices(3, 4)
         tensor([0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2])
     """
+    size, pad = whole_number("size", size), whole_number("pad", pad, least=0)
     positions = torch.arange(-pad, size + pad, device=device)
     period = max(2 * (size - 1), 1)
     folded = positions.remainder(period)
@@ -63,6 +65,11 @@ def reflect_pad(f: torch.Tensor, pad: int) -> torch.Tensor:
                 [2., 1., 2., 1.],
                 [2., 1., 2., 1.]])
     """
+    floating("f", f)
+    if f.dim() < 2 or 0 in f.shape[-2:]:
+        raise ValueError(
+            f"f must have the shape [..., H, W] with no side 0, but {list(f.shape)} came."
+        )
     rows = reflect_indices(f.shape[-2], pad, f.device)
     columns = reflect_indices(f.shape[-1], pad, f.device)
     return f.index_select(-2, rows).index_select(-1, columns)
@@ -109,7 +116,13 @@ def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tens
         tensor([[-1.,  0.,  1.],
                 [-1.,  0.,  1.]])
     """
-    dtype = dtype or torch.get_default_dtype()
+    height, width = whole_numbers(height=height, width=width)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(
+            f"dtype must be a floating-point torch.dtype, but {dtype!r} came; "
+            "pass dtype=torch.float32, or leave it out."
+        )
     exact = torch.promote_types(dtype, torch.float32)
     x = torch.linspace(-1, 1, width, dtype=exact, device=device).expand(height, width)
     y = torch.linspace(-1, 1, height, dtype=exact, device=device)[:, None].expand(height, width)
@@ -127,9 +140,9 @@ def local_attention_weights(
     r"""Compare each query with the keys of its window and normalise (eq. 10).
 
     $$a_o(i,j) = \mathop{\mathrm{softmax}}_{o}\; \frac{q_{ij}^{\top}
-    \left(k_{ij+o} + e_{ij} - e_{ij+o}\right)}{\sqrt d}$$
+    \left(k_{ij+o} + \mathit{pe}_{ij} - \mathit{pe}_{ij+o}\right)}{\sqrt d}$$
 
-    with e the position term (zero in the paper's equation; part of the published module).
+    with pe the position term (zero in the paper's equation; part of the published module).
 
     Args:
         q, k: ``[..., d, H, W]``.
@@ -143,8 +156,8 @@ def local_attention_weights(
         k_a²·d multiply-adds a pixel and head.
 
     Raises:
-        TypeError: a map is not a floating-point tensor.
-        ValueError: the shapes of q and k differ, or kernel_size is even.
+        TypeError: a map is not a floating-point tensor, or the maps' dtypes differ.
+        ValueError: the shapes of q and k differ, pe does not fit q, or kernel_size is even.
 
     Example:
         >>> a = local_attention_weights(torch.randn(4, 5, 5), torch.randn(4, 5, 5), 3)
@@ -174,11 +187,12 @@ def local_attention_logits(
     queries = q[..., ::stride, ::stride] / math.sqrt(q.shape[-3])
     if pe is not None:
         floating("pe", pe)
-        if pe.shape[-3:] != q.shape[-3:]:
+        if pe.shape[-3:] != q.shape[-3:] or _leading(pe, q) != q.shape[:-3]:
             raise ValueError(
-                f"pe must be [..., d, H, W] = [..., {', '.join(map(str, q.shape[-3:]))}] like q, "
-                f"but {list(pe.shape)} came."
+                f"pe must have the shape {list(q.shape)} of q, or 1 for a dimension before the "
+                f"last three, but {list(pe.shape)} came."
             )
+        alike("pe", pe, "q", q)
         here = pe[..., ::stride, ::stride].unsqueeze(-3)
         keys = keys + here - windows(pe, kernel_size, stride, dilation)
     return torch.einsum("...dhw,...dthw->...thw", queries, keys)
@@ -211,6 +225,12 @@ def aggregate(
             f"weights must be [..., {', '.join(map(str, values.shape[-3:]))}] for this v, "
             f"kernel_size, stride and dilation, but {list(weights.shape)} came."
         )
+    if _leading(weights, v) is None:
+        raise ValueError(
+            "weights and v must agree in the dimensions before the last three, but "
+            f"{list(weights.shape)} and {list(v.shape)} came."
+        )
+    alike("v", v, "weights", weights)
     return torch.einsum("...thw,...dthw->...dhw", weights, values)
 
 
@@ -243,6 +263,7 @@ def local_attention(
         >>> local_attention(q, k, v, kernel_size=7).shape
         torch.Size([2, 4, 16, 16])
     """
+    _same_shape(q, v, "q", "v", features=False)
     weights = local_attention_weights(q, k, kernel_size, pe, stride, dilation)
     return aggregate(weights, v, kernel_size, stride, dilation)
 
@@ -334,6 +355,12 @@ def patchwise_attention(
         torch.Size([1, 2, 5, 5])
     """
     _same_shape(q, k, "q", "k")
+    _same_shape(q, v, "q", "v", features=False)
+    if not callable(phi):
+        raise TypeError(
+            f"phi must be a module or a function, but a {type(phi).__name__} came; pass for "
+            "example torch.nn.Conv2d(d * (1 + kernel_size**2), kernel_size**2, 1)."
+        )
     keys = windows(k, kernel_size).transpose(-4, -3).flatten(-4, -3)
     weights = phi(torch.cat([q, keys], dim=-3))
     return aggregate(weights, v, kernel_size)
@@ -353,14 +380,39 @@ def entropy(weights: torch.Tensor) -> torch.Tensor:
         tensor([[1.]])
     """
     floating("weights", weights)
+    if weights.dim() < 3 or weights.shape[-3] < 2:
+        raise ValueError(
+            "weights must have the shape [..., k², H, W] with at least two keys, but "
+            f"{list(weights.shape)} came; attention to a single key has no spread."
+        )
     return torch.special.entr(weights).sum(-3) / math.log(weights.shape[-3])
 
 
 def _same_shape(a, b, name_a: str, name_b: str, features: bool = True) -> None:
+    """Raise unless two maps fit each other; values may have another number of features."""
     floating(name_a, a)
     floating(name_b, b)
-    if a.dim() < 3 or a.shape[-2:] != b.shape[-2:] or (features and a.shape != b.shape):
-        same = "one shape [..., d, H, W]" if features else "the same H and W"
+    agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)
+    if min(a.dim(), b.dim()) < 3 or not agree:
+        same = "one shape [..., d, H, W]" if features else "one shape [..., d, H, W] but for d"
         raise ValueError(
             f"{name_a} and {name_b} must have {same}, but {list(a.shape)} and {list(b.shape)} came."
         )
+    if 0 in a.shape[-3:] or 0 in b.shape[-3:]:
+        raise ValueError(
+            f"{name_a} and {name_b} must have no side 0, but {list(a.shape)} and {list(b.shape)} "
+            "came; only the batch may be empty."
+        )
+    alike(name_b, b, name_a, a)
+
+
+def _without_features(f: torch.Tensor) -> torch.Size:
+    return f.shape[:-3] + f.shape[-2:]
+
+
+def _leading(a: torch.Tensor, b: torch.Tensor) -> torch.Size | None:
+    """Return what the dimensions before the last three broadcast to; None if they do not."""
+    try:
+        return torch.broadcast_shapes(a.shape[:-3], b.shape[:-3])
+    except RuntimeError:
+        return None

@@ -1,25 +1,61 @@
 """What may be passed in, said in one place: every check names what came and how to mend it."""
 
+import operator
+
 import torch
 
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
-    """Return ``value`` if it is an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Return ``value`` as an int if it is one, NumPy's included, of at least ``least``."""
+    number = _integer(value)
+    if number is None:
         raise TypeError(
             f"{name} must be a whole number of at least {least}, but {value!r} "
             f"({type(value).__name__}) came; pass an int such as {name}={max(least, 1)}."
         )
-    if value < least:
+    if number < least:
         raise ValueError(
             f"{name} must be at least {least}, but {value} came; pass {name}={least} or more."
         )
-    return value
+    return number
+
+
+def _integer(value) -> int | None:
+    """Return what Python takes for an index, but no bool; None for all else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def whole_numbers(**values: int) -> list[int]:
+    """Return the values as ints of at least 1, in the order in which they are named."""
+    return [whole_number(name, value) for name, value in values.items()]
+
+
+def pixels(name: str, value: int) -> int:
+    """Return a displacement as an int; it may be negative."""
+    number = _integer(value)
+    if number is None:
+        raise TypeError(
+            f"{name} must be a whole number of pixels, but {value!r} came; "
+            "a shift by parts of a pixel is an interpolation."
+        )
+    return number
+
+
+def divisible(name: str, value: int, by_name: str, by: int) -> None:
+    """Raise unless ``by`` divides ``value``."""
+    if value % by:
+        raise ValueError(
+            f"{name} must be divisible by {by_name}, but {name}={value} and {by_name}={by} came; "
+            f"pass {name}={-(-value // by) * by}, or a {by_name} that divides {value}."
+        )
 
 
 def odd_kernel(name: str, value: int) -> int:
     """Return ``value`` if it is a positive odd int: only an odd window has a centre pixel."""
-    whole_number(name, value)
+    value = whole_number(name, value)
     if value % 2 == 0:
         raise ValueError(
             f"{name} must be odd, so that the window has a centre pixel, but {value} came; "
@@ -48,7 +84,27 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
             f"{name} must hold floating-point numbers, but its dtype is {x.dtype}; "
             f"convert it with {name}.float()."
         )
+    if x.layout != torch.strided or x.is_nested:
+        raise TypeError(
+            f"{name} must be a dense tensor, but a sparse or nested one came; "
+            f"convert a sparse one with {name}.to_dense()."
+        )
     return x
+
+
+def alike(name: str, x: torch.Tensor, other: str, y: torch.Tensor) -> None:
+    """Raise unless ``x`` has the device and the dtype of ``y``; autocast mends the dtype."""
+    if x.device != y.device:
+        raise ValueError(
+            f"{name} must be on the device of {other}, {y.device}, but it is on {x.device}; "
+            f"move one of them, for example with {name}.to({str(y.device)!r})."
+        )
+    autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+    if x.dtype != y.dtype and not autocast:
+        raise TypeError(
+            f"{name} must have the dtype of {other}, {y.dtype}, but {x.dtype} came; "
+            f"convert one of them, for example with {name}.to({y.dtype}), or use torch.autocast."
+        )
 
 
 def feature_map(name: str, x: torch.Tensor, channels: int | None = None) -> torch.Tensor:

@@ -7,7 +7,7 @@ t = p·k_w + q numbers the kernel positions row by row.
 import torch
 import torch.nn.functional as F
 
-from acmix_edu.checks import feature_map, floating
+from acmix_edu.checks import alike, feature_map, floating
 
 
 def conv2d_by_definition(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -32,6 +32,11 @@ def conv2d_by_definition(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         True
     """
     check_kernel(f, kernel)
+    if kernel.shape[2] % 2 == 0 or kernel.shape[3] % 2 == 0:
+        raise ValueError(
+            "kernel must have odd sides, so that it has a centre, but "
+            f"{list(kernel.shape)} came; decomposed_conv2d takes even sides."
+        )
     (height, width), (kh, kw) = f.shape[2:], kernel.shape[2:]
     g = f.new_zeros(f.shape[0], kernel.shape[0], height, width)
     for i in range(height):
@@ -85,8 +90,4 @@ def check_kernel(f: torch.Tensor, kernel: torch.Tensor) -> None:
             "kernel[None, None]."
         )
     feature_map("f", f, channels=kernel.shape[1])
-    if f.dtype != kernel.dtype:
-        raise TypeError(
-            f"f and kernel must have one dtype, but {f.dtype} and {kernel.dtype} came; "
-            "convert one with kernel.to(f.dtype)."
-        )
+    alike("kernel", kernel, "f", f)

@@ -5,12 +5,13 @@ Activations are the numbers that a stage writes, in the unfold form, for a batch
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from acmix_edu.acmix import ACmix
+from acmix_edu.checks import divisible, whole_number, whole_numbers
 from acmix_edu.depthwise import LearnableShift
 
 
@@ -36,6 +37,10 @@ class Cost:
 
 def total(costs: dict[str, Cost]) -> Cost:
     """Add up the costs of all stages."""
+    if not isinstance(costs, dict):
+        raise TypeError(
+            f"costs must be a dict of Cost by name, but {costs!r} came; pass acmix_cost(…)."
+        )
     return sum(costs.values(), Cost())
 
 
@@ -56,6 +61,12 @@ def conv_cost(
         >>> conv_cost(64, 64, 3, 56, 56).multiply_adds
         115605504
     """
+    in_planes, out_planes, kernel_size, height, width, groups = whole_numbers(
+        in_planes=in_planes, out_planes=out_planes, kernel_size=kernel_size,
+        height=height, width=width, groups=groups,
+    )  # fmt: skip
+    divisible("in_planes", in_planes, "groups", groups)
+    divisible("out_planes", out_planes, "groups", groups)
     weights = kernel_size**2 * (in_planes // groups) * out_planes
     pixels = height * width
     return Cost(weights + out_planes * bias, weights * pixels, out_planes * pixels)
@@ -73,6 +84,9 @@ def decomposed_conv_cost(
         >>> {name: c.multiply_adds for name, c in decomposed_conv_cost(64, 3, 1, 1).items()}
         {'stage I': 36864, 'stage II': 576}
     """
+    channels, kernel_size, height, width = whole_numbers(
+        channels=channels, kernel_size=kernel_size, height=height, width=width
+    )
     maps, pixels = kernel_size**2 * channels, height * width
     return {
         "stage I": Cost(maps * channels, maps * channels * pixels, maps * pixels),
@@ -91,6 +105,10 @@ def attention_cost(
         >>> {name: c.multiply_adds for name, c in attention_cost(64, 7, 4, 1, 1).items()}
         {'stage I': 12288, 'stage II': 6272}
     """
+    channels, kernel_att, head, height, width = whole_numbers(
+        channels=channels, kernel_att=kernel_att, head=head, height=height, width=width
+    )
+    divisible("channels", channels, "head", head)
     projection = conv_cost(channels, channels, 1, height, width, bias=True)
     return {
         "stage I": projection + projection + projection,
@@ -132,6 +150,11 @@ def acmix_cost(
         >>> total(acmix_cost(64, 64, 56, 56)).parameters
         17822
     """
+    in_planes, out_planes, height, width, kernel_att, head, kernel_conv, stride = whole_numbers(
+        in_planes=in_planes, out_planes=out_planes, height=height, width=width,
+        kernel_att=kernel_att, head=head, kernel_conv=kernel_conv, stride=stride,
+    )  # fmt: skip
+    divisible("out_planes", out_planes, "head", head)
     pixels = height * width
     outputs = len(range(0, height, stride)) * len(range(0, width, stride))
     d, n, t = out_planes // head, kernel_att**2, kernel_conv**2
@@ -164,14 +187,20 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
         >>> total(model_cost(acmix_resnet50())).multiply_adds
         3502300672
     """
-    twin = copy.deepcopy(model).to("meta").eval()
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, but a {type(model).__name__} came; pass for "
+            "example acmix_resnet50()."
+        )
+    height, width = whole_number("height", height), whole_number("width", width)
+    twin = copy.deepcopy(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
     hooks = [
         module.register_forward_hook(_recorder(name, costs))
         for name, module in twin.named_modules()
         if isinstance(module, ACmix) or (_counted(module) and not _inside_acmix(name, twin))
     ]
-    twin(torch.empty(1, 3, height, width, device="meta"))
+    twin(torch.empty(1, 3, height, width, device="meta", dtype=torch.float32))
     for hook in hooks:
         hook.remove()
     return costs
@@ -185,13 +214,16 @@ def _inside_acmix(name: str, model: nn.Module) -> bool:
     parents = name.split(".")[:-1]
     return any(
         isinstance(model.get_submodule(".".join(parents[:n])), ACmix)
-        for n in range(1, len(parents) + 1)
+        for n in range(len(parents) + 1)  # 0 is the model itself
     )
 
 
 def _recorder(name: str, costs: dict[str, Cost]):
     def record(module, inputs, output):
-        costs[name] = _module_cost(module, inputs[0], output)
+        cost = _module_cost(module, inputs[0], output)
+        if name in costs:  # runs again: its parameters are there already
+            cost = costs[name] + replace(cost, parameters=0)
+        costs[name] = cost
 
     return record
 
@@ -207,5 +239,5 @@ def _module_cost(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Cost:
     parameters = sum(p.numel() for p in module.parameters())
     if isinstance(module, nn.BatchNorm2d):
         return Cost(parameters, 0, y.numel())
-    pixels = y.numel() // y.shape[1]
+    pixels = y.numel() // y.shape[-1 if isinstance(module, nn.Linear) else 1]
     return Cost(parameters, module.weight.numel() * pixels, y.numel())

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from acmix_edu.checks import feature_map, floating, odd_kernel, whole_number
+from acmix_edu.checks import alike, feature_map, floating, odd_kernel, pixels, whole_number
 
 
 def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tensor:
@@ -29,6 +29,7 @@ def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tens
                 [0., 0., 0.],
                 [0., 0., 0.]])
     """
+    di, dj = pixels("di", di), pixels("dj", dj)
     reach = max(abs(di), abs(dj))
     k = odd_kernel("kernel_size", 2 * reach + 1 if kernel_size is None else kernel_size)
     if reach > k // 2:
@@ -138,11 +139,10 @@ class LearnableShift(nn.Module):
     def __init__(self, dims: int, kernel_size: int = 3, kernels: int = 1, stride: int = 1):
         super().__init__()
         self.dims = whole_number("dims", dims)
-        self.kernel_size = odd_kernel("kernel_size", kernel_size)
+        self.kernel_size = k = odd_kernel("kernel_size", kernel_size)
         self.kernels = whole_number("kernels", kernels)
         self.stride = whole_number("stride", stride)
-        k = kernel_size
-        self.weight = nn.Parameter(torch.empty(dims * kernels, k * k, k, k))
+        self.weight = nn.Parameter(torch.empty(self.dims * self.kernels, k * k, k, k))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -152,6 +152,7 @@ class LearnableShift(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         feature_map("maps", maps, self.dims * self.kernel_size**2)
+        alike("maps", maps, "the weight", self.weight)
         return F.conv2d(
             maps, self.weight, stride=self.stride, padding=self.kernel_size // 2, groups=self.dims
         )

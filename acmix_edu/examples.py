@@ -1,6 +1,5 @@
 """What the chapters are made from: one small map in numbers, photographs, and a legible ACmix."""
 
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,6 +1,9 @@
 """Exercises that check themselves: the book's functions say right or wrong, and give a hint."""
 
+import copy
+import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 
@@ -31,7 +34,7 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
     Args:
         function: what the reader wrote, or ``...``.
         reference: the function that is known to be right.
-        inputs: tuples of arguments, one for each trial.
+        inputs: tuples of arguments, one or more trials; the reader's function gets copies.
         hint: printed with a wrong answer.
 
     Returns:
@@ -39,9 +42,11 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
     """
     if function is ...:
         return check(..., None)
+    if not inputs:
+        raise ValueError("inputs must hold at least one trial, but none came; pass (argument,).")
     for number, arguments in enumerate(inputs, start=1):
         try:
-            answer = function(*arguments)
+            answer = function(*copy.deepcopy(arguments))
         except Exception as error:
             print(f"✗ Trial {number} stopped with {type(error).__name__}: {error}. {hint}")
             return False
@@ -53,18 +58,35 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
 
 
 def _equal(answer, expected) -> bool:
+    """Compare by kind: tensors by shape and value, tuples item by item, numbers by value."""
     if isinstance(expected, torch.Tensor):
         return (
             isinstance(answer, torch.Tensor)
             and answer.shape == expected.shape
-            and torch.allclose(answer.to(expected.dtype), expected, rtol=1e-4, atol=1e-5)
+            and _close(answer, expected)
         )
     if isinstance(expected, tuple | list):
         return (
-            isinstance(answer, tuple | list | torch.Size)
+            isinstance(answer, tuple | list)
             and len(answer) == len(expected)
             and all(map(_equal, answer, expected))
         )
+    if isinstance(answer, torch.Tensor) and answer.dim() == 0 and not answer.is_meta:
+        answer = answer.item()
+    if isinstance(answer, bool) or isinstance(expected, bool | str | None):
+        return type(answer) is type(expected) and answer == expected
     if isinstance(expected, float):
-        return isinstance(answer, int | float) and abs(answer - expected) <= 1e-4 * abs(expected)
+        return isinstance(answer, Real) and math.isclose(
+            answer, expected, rel_tol=1e-4, abs_tol=1e-9
+        )
+    if isinstance(expected, int):
+        return isinstance(answer, Integral) and int(answer) == expected
     return type(answer) is type(expected) and answer == expected
+
+
+def _close(answer: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether two dense tensors of real numbers hold the same, whatever their dtypes."""
+    if answer.is_complex() or answer.is_meta or answer.layout != torch.strided:
+        return False
+    answer, expected = (t.detach().cpu().double() for t in (answer, expected))
+    return torch.allclose(answer, expected, rtol=1e-4, atol=1e-5)

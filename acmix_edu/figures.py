@@ -11,26 +11,31 @@ SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
 
 def array(f) -> np.ndarray:
-    """Return a tensor's numbers as an array without dimensions of size 1."""
-    if isinstance(f, torch.Tensor):
-        f = f.detach().cpu().float().numpy()
-    return np.squeeze(f)
+    """Return a tensor's numbers as an array; leading dimensions of size 1 are dropped."""
+    f = f.detach().cpu().float().numpy() if isinstance(f, torch.Tensor) else np.asarray(f)
+    while f.ndim > 2 and f.shape[0] == 1:
+        f = f[0]
+    return f
 
 
 def limits(maps: list[np.ndarray]) -> dict:
-    """Return imshow's colour arguments: diverging around zero if any map is negative."""
-    low, high = min(m.min() for m in maps), max(m.max() for m in maps)
+    """Return imshow's colour arguments: diverging around zero if any map is negative.
+
+    NaN and infinity are left out.
+    """
+    finite = np.concatenate([m[np.isfinite(m)] for m in maps] + [np.zeros(1)])
+    low, high = finite.min(), finite.max()
     if low < 0:
         reach = max(-low, high)
         return {"cmap": DIVERGING, "vmin": -reach, "vmax": reach}
-    return {"cmap": SEQUENTIAL, "vmin": min(low, 0), "vmax": high if high > low else low + 1}
+    return {"cmap": SEQUENTIAL, "vmin": 0, "vmax": high if high > 0 else 1}
 
 
 def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2.0, colorbar=True):
     """Draw maps side by side; ``[H, W]`` in colours with one common scale, ``[3, H, W]`` as RGB.
 
     Args:
-        maps: a list of tensors or arrays; dimensions of size 1 are dropped.
+        maps: a list of tensors or arrays; leading dimensions of size 1 are dropped.
         titles: one for each map.
         columns: maps in a row; all of them when left out, at most 5.
         numbers: write the values into the cells; done by itself for maps up to 9×9.
@@ -42,6 +47,16 @@ def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2
         The figure.
     """
     maps = [array(m) for m in maps]
+    shapes = [m.shape for m in maps]
+    if not maps or any(len(s) not in (2, 3) or 0 in s or (s[2:] and s[0] != 3) for s in shapes):
+        raise ValueError(
+            f"maps must be a list of maps [H, W] or [3, H, W], but the shapes {shapes} came; "
+            "pass for example [f[0, c] for c in range(f.shape[1])]."
+        )
+    if titles and len(titles) != len(maps):
+        raise ValueError(
+            f"titles must be one for each of the {len(maps)} maps, but {len(titles)} came."
+        )
     columns = columns or min(len(maps), 5)
     rows = -(-len(maps) // columns)
     figure, axes = plt.subplots(

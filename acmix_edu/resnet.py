@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.checks import feature_map, whole_number
+from acmix_edu.checks import alike, feature_map, whole_number
 
 EXPANSION = 4
 WIDTHS = (64, 128, 256, 512)
@@ -14,6 +14,7 @@ WIDTHS = (64, 128, 256, 512)
 
 def conv3x3(planes: int, stride: int = 1) -> nn.Conv2d:
     """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias."""
+    planes, stride = whole_number("planes", planes), whole_number("stride", stride)
     return nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
 
 
@@ -48,6 +49,9 @@ class Bottleneck(nn.Module):
         operator: Callable[[int, int], nn.Module] = acmix3x3,
     ):
         super().__init__()
+        in_planes = whole_number("in_planes", in_planes)
+        planes, stride = whole_number("planes", planes), whole_number("stride", stride)
+        _callable(operator)
         out_planes = EXPANSION * planes
         self.conv1 = nn.Conv2d(in_planes, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -64,11 +68,21 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        feature_map("x", x, self.conv1.in_channels)
+        alike("x", x, "the module", self.conv1.weight)
         identity = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         return self.relu(out + identity)
+
+
+def _callable(operator) -> None:
+    if not callable(operator):
+        raise TypeError(
+            "operator must be a function that makes a module from (planes, stride), but a "
+            f"{type(operator).__name__} came; pass acmix3x3 or conv3x3."
+        )
 
 
 class ResNet(nn.Module):
@@ -103,12 +117,13 @@ class ResNet(nn.Module):
         operator: Callable[[int, int], nn.Module] = acmix3x3,
     ):
         super().__init__()
-        if len(layers) != 4:
+        if not isinstance(layers, list | tuple) or len(layers) != 4:
             raise ValueError(
-                f"layers must name the blocks of 4 layers, but {layers} came; ResNet-50 is "
+                f"layers must name the blocks of 4 layers, but {layers!r} came; ResNet-50 is "
                 "[3, 4, 6, 3]."
             )
-        whole_number("num_classes", num_classes)
+        num_classes = whole_number("num_classes", num_classes)
+        _callable(operator)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -129,6 +144,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         feature_map("x", x, 3)
+        alike("x", x, "the module", self.conv1.weight)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))

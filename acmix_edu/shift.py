@@ -7,7 +7,7 @@ columns. The paper writes them Δx, Δy, and its Δx moves along i, the rows.
 import torch
 from torch import nn
 
-from acmix_edu.checks import feature_map, floating, odd_kernel, pair, whole_number
+from acmix_edu.checks import alike, feature_map, floating, odd_kernel, pair, pixels, whole_number
 from acmix_edu.convolution import check_kernel, pointwise_maps
 
 
@@ -38,12 +38,7 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
     floating("f", f)
     if f.dim() < 2:
         raise ValueError(f"f must have the shape [..., H, W], but {list(f.shape)} came.")
-    for name, value in (("di", di), ("dj", dj)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(
-                f"{name} must be a whole number of pixels, but {value!r} came; "
-                "a shift by parts of a pixel is an interpolation."
-            )
+    di, dj = pixels("di", di), pixels("dj", dj)
     height, width = f.shape[-2:] if size is None else pair("size", size, least=0)
     top, bottom = _overlap(di, f.shape[-2], height)
     left, right = _overlap(dj, f.shape[-1], width)
@@ -163,6 +158,7 @@ def decomposed_conv2d(
             f"bias must have the shape [{kernel.shape[0]}], one number for each output "
             f"channel, but {list(bias.shape)} came."
         )
+    alike("bias", bias, "f", f)
     return g + bias[:, None, None]
 
 
@@ -191,8 +187,8 @@ class ShiftLayer(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 3, dilation: int = 1):
         super().__init__()
-        self.channels = whole_number("channels", channels)
-        self.kernel_size = odd_kernel("kernel_size", kernel_size)
+        self.channels = channels = whole_number("channels", channels)
+        self.kernel_size = kernel_size = odd_kernel("kernel_size", kernel_size)
         self.dilation = whole_number("dilation", dilation)
         if channels < kernel_size**2:
             raise ValueError(
@@ -202,6 +198,8 @@ class ShiftLayer(nn.Module):
 
     def displacement(self, channel: int) -> tuple[int, int]:
         """Return (di, dj) of a channel."""
+        if whole_number("channel", channel, least=0) >= self.channels:
+            raise ValueError(f"channel must be from 0 to {self.channels - 1}, but {channel} came.")
         k, share = self.kernel_size, self.channels // self.kernel_size**2
         t = channel // share if channel < share * k * k else k * k // 2
         return self.dilation * (t // k - k // 2), self.dilation * (t % k - k // 2)

@@ -5,6 +5,7 @@ import io
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -145,6 +146,9 @@ def test_norm_share_by_hand():
     steps = module.explain(x)
     a, c = (module.rate1 * steps["out_att"]).norm(), (module.rate2 * steps["out_conv"]).norm()
     torch.testing.assert_close(module.norm_share(x), a / (a + c))
+    with torch.no_grad():
+        module.rate1.neg_()
+    torch.testing.assert_close(module.norm_share(x), a / (a + c))
 
 
 def test_small_example_by_hand():
@@ -273,7 +277,15 @@ def test_bad_arguments_are_named(arguments, error, says):
         ACmix(**{"in_planes": 8, "out_planes": 8, **arguments})
 
 
-@pytest.mark.parametrize("call", [lambda m, x: m(x), lambda m, x: m.explain(x)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: m(x),
+        lambda m, x: m.explain(x),
+        lambda m, x: m.norm_share(x),
+        lambda m, x: m.effective_kernels(x, 0, 0),
+    ],
+)
 @pytest.mark.parametrize(
     ("x", "error", "says"),
     [
@@ -284,8 +296,14 @@ def test_bad_arguments_are_named(arguments, error, says):
         (torch.ones(1, 4, 0, 5), ValueError, "at least one channel and one pixel"),
         (torch.ones(1, 4, 5, 5, dtype=torch.uint8), TypeError, r"torch.uint8.*x\.float\(\)"),
         (torch.ones(1, 4, 5, 5, dtype=torch.complex64), TypeError, "torch.complex64"),
-        (torch.ones(1, 4, 5, 5).double(), TypeError, "module's dtype torch.float32.*float64 came"),
+        (
+            torch.ones(1, 4, 5, 5).double(),
+            TypeError,
+            "dtype of the module, torch.float32.*float64 came",
+        ),
         (torch.ones(1, 4, 5, 5).numpy(), TypeError, "x must be a torch.Tensor, but a ndarray"),
+        (torch.ones(1, 4, 5, 5, device="meta"), ValueError, r"x must be on.*cpu.*is on meta"),
+        (torch.ones(1, 4, 5, 5).to_sparse(), TypeError, r"x must be a dense.*to_dense\(\)"),
         (None, TypeError, "x must be a torch.Tensor, but a NoneType"),
     ],
 )
@@ -316,6 +334,83 @@ def test_effective_kernels_refuse_what_is_no_pixel():
         module.effective_kernels(torch.ones(1, 4, 5, 5), 3, 0)
     with pytest.raises(ValueError, match=r"one image.*x\[:1\]"):
         module.effective_kernels(torch.ones(2, 4, 5, 5), 0, 0)
+
+    for pixel in ((-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match=r"[ij] must be at least 0"):
+            module.effective_kernels(torch.ones(1, 4, 5, 5), *pixel)
+    with pytest.raises(ValueError, match=r"pixel of the 3×3 output, but \(0, 3\)"):
+        module.effective_kernels(torch.ones(1, 4, 5, 5), 0, 3)
+    for pixel in ((True, 0), (1.0, 0), (None, 0)):
+        with pytest.raises(TypeError, match="i must be a whole number"):
+            module.effective_kernels(torch.ones(1, 4, 5, 5), *pixel)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda m, f: m.attention_path(f, f[:1], f), ValueError, "q and k must have one shape"),
+        (lambda m, f: m.convolution_path(f, f, f[:, :4]), ValueError, "v must have 8 channels"),
+        (lambda m, f: m.convolution_path(f, f.double(), f), TypeError, "k must have the dtype"),
+        (lambda m, f: m.attention_path(None, f, f), TypeError, "q must be a torch.Tensor"),
+        (lambda m, f: m.position_term(f[0]), ValueError, r"q must have the shape \[B, C, H, W\]"),
+        (lambda m, f: m.mix(f, f[:1]), ValueError, "out_att and out_conv must have one shape"),
+        (lambda m, f: m.mix(f, f.double()), TypeError, "out_conv must have the dtype of out_att"),
+    ],
+)
+def test_the_stages_name_their_maps(call, error, says):
+    with pytest.raises(error, match=says):
+        call(ACmix(4, 8), torch.ones(2, 8, 5, 5))
+
+
+def test_integers_of_numpy_are_integers():
+    # in int8 13² would be −87, and 64 · 9 would be 64
+    sizes = np.array([64, 64, 13, 4, 3, 1, 1], dtype=np.int8)
+    module = ACmix(*sizes)
+    assert module.extra_repr() == ACmix(64, 64, 13).extra_repr()
+    assert all(type(value) is int for value in (module.head_dim, module.kernel_att, module.stride))
+    x = torch.randn(1, 64, 3, 3)
+    assert module(x).shape == x.shape
+
+
+def test_second_derivatives_vmap_and_tracing():
+    module = randomised(2, 4, kernel_att=3, head=2).double()
+    x = torch.randn(3, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(module, x[:1])
+    one_by_one = torch.func.vmap(lambda x: module(x[None])[0])(x)
+    torch.testing.assert_close(one_by_one, module(x))
+
+
+def test_default_dtype_and_inference_mode():
+    torch.set_default_dtype(torch.float64)
+    try:
+        module, x = ACmix(4, 8, stride=2), torch.randn(2, 4, 5, 5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    expected = module(x)
+    with torch.inference_mode():
+        assert torch.equal(module(x), expected) and expected.dtype == torch.float64
+    x.requires_grad_()
+    again = torch.utils.checkpoint.checkpoint(module, x, use_reentrant=False)
+    ours, plain = (torch.autograd.grad(y.square().sum(), x)[0] for y in (again, module(x)))
+    torch.testing.assert_close(ours, plain)
+
+
+def test_inputs_stay_as_they_were():
+    module, x = randomised(4, 8), torch.randn(2, 4, 5, 5)
+    before = x.clone()
+    steps = module.explain(x)
+    kept = {name: value.clone() for name, value in steps.items()}
+    module.norm_share(x)
+    module.effective_kernels(x[:1], 2, 2)
+    module.attention_path(steps["q"], steps["k"], steps["v"])
+    module.mix(steps["out_att"], steps["out_conv"])
+    assert torch.equal(x, before)
+    assert all(torch.equal(steps[name], value) for name, value in kept.items())
+
+
+def test_images_of_a_batch_do_not_mix():
+    module, x = randomised(3, 6, head=3, stride=2).double(), torch.randn(3, 3, 6, 5).double()
+    torch.testing.assert_close(module(x), torch.cat([module(image[None]) for image in x]))
 
 
 def test_positional_arguments_are_in_the_published_order():

@@ -181,6 +181,9 @@ def test_position_map_is_the_same_in_every_dtype(dtype):
     assert loc[0, 0, 2].tolist() == [-1, 0, 1]
     assert loc[0, 1, :, 1].tolist() == [-1, -0.5, 0, 0.5, 1]
     assert position_map(1, 1).tolist() == [[[[-1]], [[-1]]]]
+    exact = position_map(3, 301, dtype=torch.float64)
+    rounding = position_map(3, 301, dtype=dtype).double() - exact  # one, not one a step
+    assert (rounding.abs() <= 0.501 * torch.finfo(dtype).eps * exact.abs() + 1e-6).all()
 
 
 @pytest.mark.parametrize(
@@ -188,15 +191,46 @@ def test_position_map_is_the_same_in_every_dtype(dtype):
     [
         (lambda m: local_attention(m, m, m, 4), ValueError, "kernel_size must be odd"),
         (lambda m: local_attention(m, m[:1], m, 3), ValueError, "q and k must have one shape"),
-        (lambda m: local_attention(m, m, m[..., :3], 3), ValueError, "weights must be"),
-        (lambda m: local_attention(m, m, m, 3, pe=m[:2]), ValueError, "pe must be"),
+        (lambda m: local_attention(m, m, m[..., :3], 3), ValueError, "q and v must have one shape"),
+        (lambda m: local_attention(m, m, m, 3, pe=m[:2]), ValueError, "pe must have the shape"),
         (lambda m: local_attention(m, m, m, 3, stride=0), ValueError, "stride must be at least 1"),
         (lambda m: local_attention(m.int(), m, m, 3), TypeError, "q must hold floating-point"),
         (lambda m: windows(m[0], 3), ValueError, r"\[\.\.\., C, H, W\]"),
         (lambda m: split_heads(m[None], 3), ValueError, "head=3 equal parts"),
         (lambda m: window_attention(m, m, m, 0), ValueError, "window_size must be at least 1"),
-        (lambda m: global_attention(m, m, m[..., :2]), ValueError, "q and v must have the same H"),
+        (
+            lambda m: global_attention(m, m, m[..., :2]),
+            ValueError,
+            "q and v must have one shape.*but for d",
+        ),
         (lambda m: aggregate(m[:3], m, 3), ValueError, "weights must be"),
+        (
+            lambda m: aggregate(torch.ones(2, 9, 5, 5), m.expand(3, 4, 5, 5), 3),
+            ValueError,
+            "weights and v must agree",
+        ),
+        (lambda m: aggregate(torch.ones(9, 5, 5), m.double(), 3), TypeError, "v must have the d"),
+        (lambda m: local_attention(m, m, m, 3, pe=m[None]), ValueError, "pe must have the shape"),
+        (lambda m: local_attention(m, m, m, 3, pe=m.double()), TypeError, "pe must have the dtype"),
+        (lambda m: local_attention(m[None], m[None], m, 3), ValueError, "q and v must have one"),
+        (lambda m: local_attention(m, m.half(), m, 3), TypeError, "k must have the dtype of q"),
+        (lambda m: global_attention(m, m, m.double()), TypeError, "v must have the dtype of q"),
+        (lambda m: global_attention(m, m, m[0]), ValueError, "q and v must have one shape"),
+        (lambda m: global_attention(*[m[..., :0]] * 3), ValueError, "no side 0"),
+        (lambda m: window_attention(m, m, m.to("meta"), 2), ValueError, "v must be on the device"),
+        (lambda m: patchwise_attention(m, m, m, 3, None), TypeError, "phi must be a module"),
+        (lambda m: entropy(m[:1]), ValueError, "weights must have.*at least two keys"),
+        (lambda m: entropy(m[0]), ValueError, "weights must have the shape"),
+        (lambda m: split_heads(m, 2), ValueError, "f must have the shape"),
+        (lambda m: split_heads(None, 2), TypeError, "f must be a torch.Tensor"),
+        (lambda m: reflect_pad(m.int(), 1), TypeError, "f must hold floating-point"),
+        (lambda m: reflect_pad(m[:, :0], 1), ValueError, "f must have.*no side 0"),
+        (lambda m: reflect_pad(m, -1), ValueError, "pad must be at least 0"),
+        (lambda m: reflect_indices(0, 1), ValueError, "size must be at least 1"),
+        (lambda m: reflect_indices(2.0, 1), TypeError, "size must be a whole number"),
+        (lambda m: position_map(0, 1), ValueError, "height must be at least 1"),
+        (lambda m: position_map(1, "2"), TypeError, "width must be a whole number"),
+        (lambda m: position_map(1, 2, torch.int64), TypeError, "dtype must be a floating-point"),
     ],
 )
 def test_bad_input_is_named(call, error, says):

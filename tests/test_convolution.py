@@ -32,6 +32,19 @@ def test_stage_one_looks_at_no_neighbour():
     assert touched.nonzero().tolist() == [[2, 3]]
 
 
+@pytest.mark.parametrize("size", [(2, 3), (3, 4)])
+def test_definition_needs_a_centre(size):
+    with pytest.raises(ValueError, match=r"odd sides.*decomposed_conv2d"):
+        conv2d_by_definition(torch.ones(1, 2, 5, 5), torch.ones(1, 2, *size))
+
+
+def test_definition_is_differentiable():
+    f = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(2, 2, 3, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(conv2d_by_definition, (f, kernel))
+    assert torch.autograd.gradcheck(pointwise_maps, (f, kernel))
+
+
 @pytest.mark.parametrize("function", [conv2d_by_definition, pointwise_maps])
 @pytest.mark.parametrize(
     ("f", "kernel", "error", "says"),
@@ -41,7 +54,12 @@ def test_stage_one_looks_at_no_neighbour():
         (torch.ones(1, 2, 3, 3), torch.ones(3, 3), ValueError, "kernel must have the shape"),
         (torch.ones(1, 2, 3, 3).int(), torch.ones(1, 2, 3, 3), TypeError, r"f must.*\.float\(\)"),
         ([[1.0]], torch.ones(1, 2, 3, 3), TypeError, "f must be a torch.Tensor.*list"),
-        (torch.ones(1, 2, 3, 3).double(), torch.ones(1, 2, 3, 3), TypeError, "one dtype"),
+        (
+            torch.ones(1, 2, 3, 3).double(),
+            torch.ones(1, 2, 3, 3),
+            TypeError,
+            "kernel must have the dtype of f",
+        ),
     ],
 )
 def test_bad_input_is_named(function, f, kernel, error, says):

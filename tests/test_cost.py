@@ -1,5 +1,6 @@
 """The cost formula, against what PyTorch counts and what the modules hold."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -110,3 +111,60 @@ def test_network_cost_is_what_pytorch_counts_and_leaves_the_network_alone():
     assert counter.get_total_flops() == 2 * total(model_cost(network, 65, 40)).multiply_adds
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_model_that_is_an_acmix_is_counted_once():
+    module = ACmix(3, 8, kernel_att=3)
+    assert total(model_cost(module, 9, 7)) == total(acmix_cost(3, 8, 9, 7, kernel_att=3))
+    assert total(model_cost(torch.nn.Sequential(module), 9, 7)) == total(model_cost(module, 9, 7))
+
+
+def test_batch_norm_writes_its_map():
+    assert model_cost(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), 5, 7)["0"] == Cost(6, 0, 105)
+
+
+def test_layers_that_run_twice_and_linear_layers_over_maps():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.last = torch.nn.Conv2d(3, 3, 1), torch.nn.Linear(3, 5)
+
+        def forward(self, x):
+            return self.last(self.twice(self.twice(x)).permute(0, 2, 3, 1))
+
+    costs = model_cost(Net(), 2, 7)
+    assert costs["twice"] == Cost(12, 2 * 9 * 14, 2 * 3 * 14)
+    assert costs["last"] == Cost(20, 15 * 14, 5 * 14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_cost_of_a_network_in_another_dtype(dtype):
+    network = ResNet([1, 1, 1, 1], num_classes=2)
+    expected = model_cost(network, 9, 9)
+    assert model_cost(network.to(dtype), 9, 9) == expected
+
+
+def test_integers_of_numpy_do_not_overflow():
+    small = {"kernel_size": np.int8(13), "height": np.int8(100), "width": np.int8(100)}
+    assert conv_cost(np.int8(64), np.int8(64), **small) == conv_cost(64, 64, 13, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: conv_cost(4, 4, 3, 0, 4), ValueError, "height must be at least 1"),
+        (lambda: conv_cost(4, 4, 3, 4, 4.0), TypeError, "width must be a whole number"),
+        (lambda: conv_cost(6, 4, 3, 4, 4, groups=4), ValueError, "in_planes must be divisible"),
+        (lambda: conv_cost(4, 6, 3, 4, 4, groups=4), ValueError, "out_planes must be divisible"),
+        (lambda: decomposed_conv_cost(-1, 3, 4, 4), ValueError, "channels must be at least 1"),
+        (lambda: attention_cost(6, 7, 4, 1, 1), ValueError, "channels must be divisible by head"),
+        (lambda: acmix_cost(4, 6, 1, 1), ValueError, "out_planes must be divisible.*out_planes=8"),
+        (lambda: acmix_cost(4, 4, 1, 1, stride=None), TypeError, "stride must be a whole number"),
+        (lambda: model_cost(None), TypeError, "model must be a torch.nn.Module"),
+        (lambda: model_cost(torch.nn.Identity(), 0), ValueError, "height must be at least 1"),
+        (lambda: total([Cost()]), TypeError, "costs must be a dict"),
+    ],
+)
+def test_bad_input_is_named(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

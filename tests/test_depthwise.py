@@ -64,8 +64,9 @@ def test_learnable_shift_survives_the_usual_initialisation():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
     assert torch.equal(layer.weight, shift_kernels(3).expand(2, 9, 3, 3))
-    torch.nn.init.zeros_(layer.weight)
+    weight = torch.nn.init.zeros_(layer.weight)
     layer.reset_parameters()
+    assert layer.weight is weight  # the one that an optimiser holds
     assert layer.weight.sum() == 18
 
 
@@ -90,4 +91,18 @@ def test_learnable_shift_gradcheck():
 )
 def test_bad_input_is_named(call, says):
     with pytest.raises(ValueError, match=says):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: shift_kernel(1.0, 0), "di must be a whole number of pixels, but 1.0"),
+        (lambda: shift_kernel(0, None), "dj must be a whole number of pixels"),
+        (lambda: shift_depthwise(torch.ones(1, 1, 3, 3), 1, "2"), "dj must be a whole number"),
+        (lambda: LearnableShift(1)(torch.ones(1, 9, 3, 3).half()), "maps must have the dtype of"),
+    ],
+)
+def test_bad_types_are_named(call, says):
+    with pytest.raises(TypeError, match=says):
         call()

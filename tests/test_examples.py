@@ -1,5 +1,9 @@
 """What the chapters are made from, and the exercises' judge."""
 
+import math
+
+import matplotlib
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +12,7 @@ from acmix_edu import windows
 from acmix_edu.examples import (
     PHOTOGRAPHS,
     SHARPNESS,
+    _read,
     colour_acmix,
     colour_features,
     photograph,
@@ -16,6 +21,8 @@ from acmix_edu.examples import (
 )
 from acmix_edu.exercises import check, check_function
 
+matplotlib.use("Agg")
+
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_photographs_are_real(name):
@@ -23,6 +30,16 @@ def test_photographs_are_real(name):
     assert picture.shape == (1, 3, 32, 32)
     assert 0 <= picture.min() < 0.2 and 0.7 < picture.max() <= 1
     assert picture.std() > 0.15
+
+
+@pytest.mark.parametrize("name", ["china", "grace_hopper"])  # wide, tall
+def test_photographs_are_squares_from_the_middle(name):
+    whole = torch.from_numpy(_read(name)).permute(2, 0, 1)[None] / 255
+    height, width = whole.shape[2:]
+    side = min(height, width)
+    assert height != width
+    middle = whole[..., (height - side) // 2 :, (width - side) // 2 :][..., :side, :side]
+    torch.testing.assert_close(photograph(name, side), middle)
 
 
 def test_photograph_says_what_there_is():
@@ -41,6 +58,14 @@ def test_colour_features_measure_likeness_by_dot_product():
     assert 1 - 1e-3 < far.min() and far.max() < 4 / 3
     with pytest.raises(ValueError, match="image must be"):
         colour_features(torch.rand(4, 5, 5))
+
+
+@pytest.mark.parametrize("kernel_conv", [1, 5])
+def test_colour_acmix_has_its_laplacian_in_the_centre(kernel_conv):
+    kernel = colour_acmix(kernel_conv=kernel_conv).convolution_kernel()[0, 0]
+    expected = torch.full((kernel_conv, kernel_conv), -1 / max(kernel_conv**2 - 1, 1))
+    expected[kernel_conv // 2, kernel_conv // 2] = 1
+    torch.testing.assert_close(kernel, expected)
 
 
 def test_colour_acmix_is_bilateral_filters_and_a_laplacian():
@@ -80,6 +105,31 @@ def test_colour_acmix_is_bilateral_filters_and_a_laplacian():
         (torch.ones(2) * 1.01, torch.ones(2), False),
         (1.0, torch.ones(()), False),
         (..., 3, False),
+        (True, 1.0, False),
+        (True, 1, False),
+        (1, True, False),
+        (1, 1.0, True),
+        (np.int64(3), 3, True),
+        (np.float32(1 / 3), 1 / 3, True),
+        (torch.tensor(1 / 3), 1 / 3, True),
+        (torch.tensor(3), 3, True),
+        (0.1 + 0.2 - 0.3, 0.0, True),
+        (1e-6, 0.0, False),
+        (math.nan, 0.5, False),
+        (math.inf, math.inf, True),
+        (-math.inf, math.inf, False),
+        ([1, 2], (1, 2), True),
+        (torch.Size([1, 2]), (1, 2), True),
+        (None, 0, False),
+        ("3", 3, False),
+        (torch.tensor([1.7]), torch.tensor([1]), False),
+        (torch.tensor([1]), torch.tensor([1.0]), True),
+        (torch.tensor([1 + 1j]), torch.tensor([1.0]), False),
+        (torch.ones(2, requires_grad=True), torch.ones(2), True),
+        (torch.ones(2).half(), torch.ones(2), True),
+        (torch.tensor([True]), torch.tensor([True]), True),
+        (torch.tensor([math.nan]), torch.tensor([1.0]), False),
+        (torch.ones(2, device="meta"), torch.ones(2), False),
     ],
 )
 def test_check_judges(answer, expected, right, capsys):
@@ -95,7 +145,84 @@ def test_check_function_judges(capsys):
     assert not check_function(lambda f, n: f + n, torch.mul, *inputs, hint="Multiply.")
     assert not check_function(lambda f: f, torch.mul, *inputs)
     assert not check_function(..., torch.mul, *inputs)
+    assert not check_function(lambda f, n: f.add_(n), lambda f, n: f, *inputs)  # works in place
+    assert torch.equal(inputs[0][0], small_map())
+    with pytest.raises(ValueError, match="inputs must hold at least one trial"):
+        check_function(torch.mul, torch.mul)
     said = capsys.readouterr().out
     assert (
         "2 of 2" in said and "Multiply." in said and "TypeError" in said and "Not answered" in said
     )
+
+
+def drawn(maps, **options) -> list:
+    """Each map's image as matplotlib holds it."""
+    from acmix_edu.figures import plt, show_maps
+
+    figure = show_maps(maps, **options)
+    figure.canvas.draw()
+    plt.close(figure)
+    return [image for axis in figure.axes[: len(maps)] for image in axis.images]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([[0.0, 0.0]], (0, 1)),
+        ([[2.0, 3.0]], (0, 3)),
+        ([[2.0, 2.0]], (0, 2)),
+        ([[-1.0, -3.0]], (-3, 3)),
+        ([[-1.0, 4.0]], (-4, 4)),
+        ([[math.nan, -1.0, 2.0]], (-2, 2)),
+        ([[math.inf, 2.0]], (0, 2)),
+        ([[math.nan, math.nan]], (0, 1)),
+    ],
+)
+def test_colours_start_at_zero_or_lie_around_it(values, scale):
+    (image,) = drawn([torch.tensor(values)])
+    assert image.get_clim() == scale
+    assert image.get_cmap().name == ("RdBu_r" if scale[0] < 0 else "viridis")
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1), (3, 1, 4), (3, 1, 1)])
+def test_maps_of_one_pixel_a_side_keep_their_sides(shape):
+    (image,) = drawn([torch.rand(1, *shape).bfloat16()])
+    assert image.get_array().shape == (shape if len(shape) == 2 else (*shape[1:], 3))
+
+
+def test_one_scale_or_one_each():
+    maps = [torch.ones(2, 2), 5 * torch.ones(2, 2)]
+    assert [image.get_clim() for image in drawn(maps)] == [(0, 5), (0, 5)]
+    assert [image.get_clim() for image in drawn(maps, shared=False)] == [(0, 1), (0, 5)]
+
+
+@pytest.mark.parametrize(
+    ("maps", "titles", "says"),
+    [
+        ([], None, r"maps must be a list.*\[\] came"),
+        ([torch.rand(2, 4, 4)], None, r"\(2, 4, 4\)"),
+        ([torch.rand(4)], None, r"\(4,\)"),
+        ([torch.rand(0, 4)], None, r"\(0, 4\)"),
+        ([torch.rand(2, 2)], ["a", "b"], "titles must be one for each of the 1 maps, but 2"),
+    ],
+)
+def test_show_maps_names_what_it_cannot_draw(maps, titles, says):
+    with pytest.raises(ValueError, match=says):
+        drawn(maps, titles=titles)
+
+
+def test_numbers_and_windows_lie_where_they_belong():
+    from acmix_edu.figures import mark_window, plt, show_maps
+
+    figure = show_maps([torch.tensor([[0.0, 9.0, 0.5]])])
+    axis = figure.axes[0]
+    written = [(text.get_text(), text.get_position(), text.get_color()) for text in axis.texts]
+    assert written == [
+        ("0", (0, 0), "white"),
+        ("9", (1, 0), "black"),
+        ("0.5", (2, 0), "white"),
+    ]
+    mark_window(axis, 1, 4, 3, dilation=2)
+    boxes = [patch.get_bbox().bounds for patch in axis.patches]
+    assert boxes == [(1.5, -1.5, 5, 5), (3.5, 0.5, 1, 1)]
+    plt.close(figure)

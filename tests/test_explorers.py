@@ -128,9 +128,7 @@ def test_current_module_follows_the_traits(module, explorer):
     wanted.load_state_dict(
         module.state_dict() | {"rate1": torch.tensor([0.25]), "rate2": torch.tensor([-1.5])}
     )
-    torch.testing.assert_close(
-        explorer.current_module()(x), wanted(x).detach(), rtol=0, atol=0
-    )
+    torch.testing.assert_close(explorer.current_module()(x), wanted(x).detach(), rtol=0, atol=0)
 
 
 def test_another_kernel_is_seeded_and_starts_as_shifts(module):
@@ -168,6 +166,7 @@ def test_observe(explorer):
         (ACmix(3, 8), torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "uint8.*/ 255"),
         (ACmix(3, 8), torch.rand(3, 129, 128), ValueError, "129×128 came; make it smaller"),
         (ACmix(3, 8), torch.full((3, 4, 4), torch.nan), ValueError, "finite"),
+        (ACmix(3, 8), torch.ones(3, 4, 4).double() * 1e300, ValueError, "finite"),
     ],
 )
 def test_refuses(module, image, error, says):
@@ -194,6 +193,41 @@ def test_refuses_a_trait(explorer, trait, value, says):
     with pytest.raises(ValueError, match=says):
         setattr(explorer, trait, value)
     assert getattr(explorer, trait) == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "says"),
+    [
+        ({"head": 1.0}, TypeError, "head must be a whole number"),
+        ({"channel": "a"}, TypeError, "channel must be a whole number"),
+        ({"channel": 4}, ValueError, "channel must be from 0 to 3"),
+        ({"pixel": 3}, ValueError, "column must be|row must be"),
+        ({"pixel": (1.5, 0)}, TypeError, "pixel must be a whole number"),
+        ({"pixel": (1, 2, 3)}, ValueError, "pixel must be an int or a pair"),
+    ],
+)
+def test_refuses_an_argument(argument, error, says):
+    with pytest.raises(error, match=says):
+        MixingExplorer(ACmix(3, 8, head=2), torch.rand(3, 3, 3), **argument)
+
+
+def test_takes_integers_of_numpy(module):
+    explorer = MixingExplorer(
+        module, torch.rand(3, 9, 14), head=np.int64(1), pixel=np.array([4, 6]).tolist()
+    )
+    assert (explorer.head, explorer.pixel) == (1, (4, 6))
+
+
+def test_sends_float32_whatever_the_default_and_the_module(module):
+    first = MixingExplorer(module, torch.rand(3, 9, 14))
+    torch.set_default_dtype(torch.float64)
+    try:
+        second = MixingExplorer(module.double(), torch.rand(3, 9, 14))
+        again = second.current_module()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert first.weights == second.weights and first.places == second.places
+    assert again(second.current_image()[None]).dtype == torch.float32
 
 
 def test_data_is_read_only(explorer):

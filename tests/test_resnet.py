@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from acmix_edu import (
     ACmix,
@@ -80,10 +81,26 @@ def test_bottleneck_adds_its_input():
     block = Bottleneck(256, 64).eval()
     torch.nn.init.zeros_(block.bn3.weight)
     x = torch.randn(2, 256, 5, 5)
+    before = x.clone()
     torch.testing.assert_close(block(x), x.relu())
     torch.nn.init.ones_(block.bn3.weight)
     inner = block.bn3(block.conv3(block.bn2(block.conv2(block.bn1(block.conv1(x)).relu())).relu()))
     torch.testing.assert_close(block(x), (x + inner).relu())
+    assert torch.equal(x, before)
+
+
+def test_bottleneck_fits_its_shortcut_to_the_stride():
+    block = Bottleneck(16, 4, stride=2, operator=conv3x3)
+    assert block.downsample is not None
+    assert block(torch.randn(2, 16, 5, 4)).shape == (2, 16, 3, 2)
+
+
+def test_convolutions_start_with_the_variance_of_their_outputs():
+    network = ResNet([1, 1, 1, 1], num_classes=2)
+    for convolution in (network.conv1, network.layer4[0].conv3, network.layer4[0].conv2.conv1):
+        outputs = convolution.out_channels * convolution.kernel_size[0] ** 2
+        expected = torch.tensor(2 / outputs).sqrt()
+        torch.testing.assert_close(convolution.weight.std(), expected, rtol=0.03, atol=0)
 
 
 def test_plain_network_is_the_usual_resnet50():
@@ -106,6 +123,13 @@ def test_every_parameter_of_a_network_trains():
     ("call", "says"),
     [
         (lambda: ResNet([1, 1, 1]), "layers must name the blocks of 4 layers"),
+        (lambda: ResNet(50), "layers must name the blocks of 4 layers, but 50"),
+        (lambda: Bottleneck(4, 4, stride=0), "stride must be at least 1"),
+        (lambda: Bottleneck(4, 0), "planes must be at least 1"),
+        (lambda: conv3x3(-1), "planes must be at least 1"),
+        (lambda: conv3x3(1, 0), "stride must be at least 1"),
+        (lambda: Bottleneck(4, 4)(torch.ones(1, 5, 3, 3)), "x must have 4 channels"),
+        (lambda: Bottleneck(4, 4)(torch.ones(4, 3, 3)), r"unsqueeze\(0\)"),
         (lambda: ResNet([1, 1, 0, 1]), r"layers\[2\] must be at least 1"),
         (lambda: ResNet([1, 1, 1, 1], num_classes=0), "num_classes must be at least 1"),
         (lambda: ResNet([1, 1, 1, 1])(torch.ones(1, 1, 32, 32)), "x must have 3 channels"),
@@ -114,3 +138,41 @@ def test_every_parameter_of_a_network_trains():
 def test_bad_input_is_named(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Bottleneck(4.0, 4), "in_planes must be a whole number"),
+        (lambda: Bottleneck(4, 4, operator=None), "operator must be a function.*NoneType"),
+        (lambda: ResNet([1, 1, 1, 1], operator="conv"), "operator must be a function.*str"),
+        (lambda: Bottleneck(4, 4)(torch.ones(1, 4, 3, 3).double()), "dtype of the module"),
+    ],
+)
+def test_bad_types_are_named(call, says):
+    with pytest.raises(TypeError, match=says):
+        call()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 2)])
+def test_a_network_of_convolutions_by_torch_alone(size):
+    """The same blocks from torch's functions, at sizes down to one pixel."""
+    network = ResNet([2, 1, 1, 1], num_classes=3, operator=conv3x3).eval().double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+
+    def norm(bn, x):
+        return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias)
+
+    y = norm(network.bn1, F.conv2d(x, network.conv1.weight, stride=2, padding=3)).relu()
+    y = F.max_pool2d(y, 3, 2, 1)
+    for number in (1, 2, 3, 4):
+        for n, b in enumerate(network.get_submodule(f"layer{number}")):
+            s = 2 if number > 1 and n == 0 else 1
+            out = norm(b.bn1, F.conv2d(y, b.conv1.weight)).relu()
+            out = norm(b.bn2, F.conv2d(out, b.conv2.weight, stride=s, padding=1)).relu()
+            out = norm(b.bn3, F.conv2d(out, b.conv3.weight))
+            if n == 0:
+                y = norm(b.downsample[1], F.conv2d(y, b.downsample[0].weight, stride=s))
+            y = (out + y).relu()
+    expected = F.linear(y.mean((2, 3)), network.fc.weight, network.fc.bias)
+    torch.testing.assert_close(network(x), expected)

@@ -1,5 +1,6 @@
 """Shift and shift-and-sum: direction, composition, adjoint, and F.conv2d in all its arguments."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,12 @@ def test_shift_follows_the_definition():
                     inside = 0 <= i + di < 4 and 0 <= j + dj < 6
                     expected = f[:, i + di, j + dj] if inside else torch.zeros(2)
                     assert torch.equal(moved[:, i, j], expected)
+
+
+def test_shift_by_nothing_is_a_copy():
+    f = torch.zeros(3, 3)
+    shift(f, 0, 0).add_(1)
+    assert f.sum() == 0
 
 
 def test_shift_moves_along_rows_first():
@@ -66,11 +73,13 @@ def test_decomposed_conv2d_is_conv2d(size, kernel, stride, padding, dilation):
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (4, 1)])
+@pytest.mark.parametrize("dilation", [1, 2, (3, 1)])  # 1: the spare pixel lies below and right
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-def test_padding_same(kernel):
+def test_padding_same(kernel, dilation):
     f, weight = torch.randn(1, 2, 6, 7), torch.randn(3, 2, *kernel)
-    expected = F.conv2d(f, weight, padding="same", dilation=2)
-    torch.testing.assert_close(decomposed_conv2d(f, weight, padding="same", dilation=2), expected)
+    expected = F.conv2d(f, weight, padding="same", dilation=dilation)
+    ours = decomposed_conv2d(f, weight, padding="same", dilation=dilation)
+    torch.testing.assert_close(ours, expected)
 
 
 def test_gradients_are_those_of_conv2d():
@@ -92,6 +101,15 @@ def test_small_example_by_hand():
     assert g[0, 0].item() == 9 * 9
 
 
+def test_integers_of_numpy_are_integers():
+    f, kernel, two = torch.randn(1, 1, 7, 7), torch.randn(1, 1, 3, 3), np.int8(2)
+    expected = F.conv2d(f, kernel, stride=2, padding=2, dilation=2)
+    ours = decomposed_conv2d(f, kernel, stride=two, padding=(two, 2), dilation=two)
+    torch.testing.assert_close(ours, expected)
+    assert torch.equal(shift(f, -two, two), shift(f, -2, 2))
+    assert ShiftLayer(np.uint8(200), np.int8(13)).displacement(168) == (6, 6)  # in int8 13² = −87
+
+
 def test_shift_layer_deals_out_displacements():
     layer = ShiftLayer(20, kernel_size=3, dilation=2)
     f = torch.randn(1, 20, 7, 7)
@@ -110,6 +128,11 @@ def test_shift_layer_deals_out_displacements():
         (lambda: shift(torch.ones(3, 3), 0.5, 1), TypeError, "di must be a whole number"),
         (lambda: shift(torch.ones(3, 3).long(), 1, 1), TypeError, "dtype is torch.int64"),
         (lambda: shift_and_sum(torch.ones(1, 8, 2, 3, 3), 3), ValueError, r"\[B, 9, C, H, W\]"),
+        (lambda: shift(torch.ones(3, 3), 1, True), TypeError, "dj must be a whole number"),
+        (lambda: shift(torch.ones(3, 3), 1, 1, (3, -1)), ValueError, "size must be at least 0"),
+        (lambda: shift(torch.ones(3, 3).to_sparse(), 1, 1), TypeError, "f must be a dense"),
+        (lambda: ShiftLayer(9).displacement(9), ValueError, "channel must be from 0 to 8"),
+        (lambda: ShiftLayer(9).displacement(-1), ValueError, "channel must be at least 0"),
         (lambda: ShiftLayer(8), ValueError, "channels must be at least kernel_size² = 9"),
         (lambda: ShiftLayer(16, 4), ValueError, "kernel_size must be odd.*3 or kernel_size=5"),
         (lambda: ShiftLayer(9)(torch.ones(1, 8, 3, 3)), ValueError, "9 channels"),
@@ -130,6 +153,8 @@ def test_bad_input_is_named(call, error, says):
         ({"padding": "same", "stride": 2}, ValueError, "padding='same' needs stride=1"),
         ({"stride": (1, 2, 3)}, ValueError, "stride must be an int or a pair"),
         ({"bias": torch.ones(3)}, ValueError, r"bias must have the shape \[1\]"),
+        ({"bias": torch.ones(1).double()}, TypeError, "bias must have the dtype of f"),
+        ({"bias": 1.0}, TypeError, "bias must be a torch.Tensor"),
     ],
 )
 def test_decomposed_conv2d_names_the_argument(arguments, error, says):

@@ -9,7 +9,7 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.checks import odd_kernel, whole_number
+from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.explorers.loader import bundle, source
 
 MOST_PIXELS = 128 * 128
@@ -38,7 +38,7 @@ class MixingExplorer(anywidget.AnyWidget):
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
-            says how to mend it.
+            says how to mend it. A new value of another type is a ``traitlets.TraitError``.
 
     Example:
         >>> module = ACmix(3, 8, head=2)
@@ -73,13 +73,14 @@ class MixingExplorer(anywidget.AnyWidget):
         self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
         height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
         self._bounds = {"head": module.head, "channel": module.head_dim, "pixel": (height, width)}
+        head, channel = whole_number("head", head, 0), whole_number("channel", channel, 0)
         start = {
             "alpha": self._module.rate1.item(),
             "beta": self._module.rate2.item(),
             **{name: getattr(module, name) for name in ("kernel_att", "dilation", "kernel_conv")},
             "head": head,
             "channel": channel,
-            "pixel": (height // 2, width // 2) if pixel is None else pixel,
+            "pixel": (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0),
         }
         super().__init__(**start)
         weights, places = _pack(self._module, self._seeded_fc)
@@ -110,7 +111,7 @@ class MixingExplorer(anywidget.AnyWidget):
             kernel_conv=self.kernel_conv,
             stride=own.stride,
             dilation=self.dilation,
-        )
+        ).float()
         state = own.state_dict()
         if self.kernel_conv != own.kernel_conv:
             state["fc.weight"] = self._seeded_fc[self.kernel_conv]
@@ -206,15 +207,16 @@ def _one_image(image, channels: int) -> torch.Tensor:
             f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
             f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
         )
+    x = x.float().contiguous()
     if not torch.isfinite(x).all():
         raise ValueError("image must be finite, but NaN or infinity came; see torch.nan_to_num.")
-    return x.float().contiguous()
+    return x
 
 
 def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
     """Return an untrained fc weight ``[k², 3N, 1, 1]``, drawn as PyTorch draws it, seeded."""
     bound = 1 / math.sqrt(3 * heads)
-    weight = torch.empty(kernel**2, 3 * heads, 1, 1)
+    weight = torch.empty(kernel**2, 3 * heads, 1, 1, dtype=torch.float32)
     return weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(kernel))
 
 

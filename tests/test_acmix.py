@@ -289,7 +289,7 @@ def test_bad_arguments_are_named(arguments, error, says):
 @pytest.mark.parametrize(
     ("x", "error", "says"),
     [
-        (torch.ones(1, 3, 5, 5), ValueError, r"x must have 4 channels.*\[1, 3, 5, 5\].*has 3"),
+        (torch.ones(1, 3, 5, 5), ValueError, r"x must have 4 channels.*\[1, 3, 5, 5\].*has 3\.$"),
         (torch.ones(1, 5, 5, 4), ValueError, r"permute\(0, 3, 1, 2\)"),
         (torch.ones(4, 5, 5), ValueError, r"x must have the shape \[B, C, H, W\].*unsqueeze\(0\)"),
         (torch.ones(1, 4, 5), ValueError, "x must have the shape"),

@@ -72,6 +72,7 @@ def test_decomposed_operators():
     assert convolution["stage I"].multiply_adds == conv_cost(16, 16, 3, 5, 7).multiply_adds
     assert convolution["stage I"].activations == 9 * 16 * 35
     assert convolution["stage II"].multiply_adds == 9 * 16 * 35
+    assert convolution["stage II"].activations == 16 * 35
     attention = attention_cost(16, 7, 4, 5, 7)
     assert attention["stage I"].multiply_adds == 3 * 16 * 16 * 35
     assert attention["stage II"].multiply_adds == 2 * 49 * 16 * 35

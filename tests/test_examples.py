@@ -53,6 +53,7 @@ def test_colour_features_measure_likeness_by_dot_product():
     a, b = torch.rand(2, 3, 40, 50)
     f, g = colour_features(a), colour_features(b)
     torch.testing.assert_close(f[:3], a - 0.5)
+    assert f[3].min() > 0
     torch.testing.assert_close(f.square().sum(0), torch.full((40, 50), 3.0))
     far = 2 * (3 - (f * g).sum(0)) / (a - b).square().sum(0)
     assert 1 - 1e-3 < far.min() and far.max() < 4 / 3
@@ -144,6 +145,7 @@ def test_check_function_judges(capsys):
     assert check_function(lambda f, n: f * n, torch.mul, *inputs)
     assert not check_function(lambda f, n: f + n, torch.mul, *inputs, hint="Multiply.")
     assert not check_function(lambda f: f, torch.mul, *inputs)
+    assert not check_function(lambda f, n: f, torch.mul, *inputs)  # wrong in the second trial only
     assert not check_function(..., torch.mul, *inputs)
     assert not check_function(lambda f, n: f.add_(n), lambda f, n: f, *inputs)  # works in place
     assert torch.equal(inputs[0][0], small_map())

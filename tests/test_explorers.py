@@ -104,6 +104,8 @@ def test_takes_any_floats(module, image):
     sent = np.frombuffer(explorer.image, np.float32).reshape(3, 4, 5)
     np.testing.assert_array_equal(sent, wanted)
     np.testing.assert_array_equal(explorer.current_image().numpy(), wanted)
+    explorer.current_image().zero_()  # a copy
+    np.testing.assert_array_equal(explorer.current_image().numpy(), wanted)
 
 
 def test_later_training_does_not_change_it(module, explorer):

@@ -55,7 +55,7 @@ browser: $(READY) ## the browser tests, against the built book
 bench: $(READY) ## the benchmarks: one file, one question
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-bugs: $(READY) ## plant 20 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
+bugs: $(READY) ## plant 25 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
 	$(BIN)/python tests/planted_bugs.py
 
 lab: $(READY) ## open the chapters in JupyterLab

@@ -39,6 +39,10 @@ from acmix_edu.attention import (  # isort: skip
 # Both on one set of projections (chapter 05)
 from acmix_edu.acmix import ACmix  # isort: skip
 
+# Into a network and out of training; acmix_edu.fast holds what ACmix runs on (chapter 07)
+from acmix_edu.replace import replace_conv3x3  # isort: skip
+from acmix_edu.deploy import DeployedACmix, deploy  # isort: skip
+
 # In a network (chapter 06)
 from acmix_edu.resnet import (  # isort: skip
     Bottleneck,
@@ -67,6 +71,7 @@ __all__ = [
     "ACmix",
     "Bottleneck",
     "Cost",
+    "DeployedACmix",
     "LearnableShift",
     "ResNet",
     "ShiftLayer",
@@ -82,6 +87,7 @@ __all__ = [
     "conv_cost",
     "decomposed_conv2d",
     "decomposed_conv_cost",
+    "deploy",
     "entropy",
     "global_attention",
     "local_attention",
@@ -93,6 +99,7 @@ __all__ = [
     "position_map",
     "reflect_indices",
     "reflect_pad",
+    "replace_conv3x3",
     "shift",
     "shift_and_sum",
     "shift_and_sum_grouped",

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from acmix_edu import fast
 from acmix_edu.attention import (
     aggregate,
-    local_attention,
     local_attention_logits,
     position_map,
     reflect_pad,
@@ -37,13 +37,17 @@ class ACmix(nn.Module):
         kernel_conv: k_c, odd, the side of the convolution kernel.
         stride: the output side is ⌈side/stride⌉.
         dilation: of the attention window only.
+        backend: how Stage II is computed. None takes the fastest form that is right on the
+            device of the input; "unfold" is the paper's form; "halo" and "triton" as in
+            :func:`acmix_edu.fast.local_attention`. The results are equal up to rounding.
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
 
     Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
     attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d a map. See
-    :func:`acmix_edu.acmix_cost`.
+    :func:`acmix_edu.acmix_cost`. That is the count of backend="unfold", which also copies k and
+    v k_a² times; the others copy each about 3 times, or not at all.
 
     Raises:
         TypeError, ValueError: an argument or an input cannot be used; the message says which,
@@ -75,6 +79,7 @@ class ACmix(nn.Module):
         kernel_conv: int = 3,
         stride: int = 1,
         dilation: int = 1,
+        backend: str | None = None,
     ):
         super().__init__()
         self.in_planes = in_planes = whole_number("in_planes", in_planes)
@@ -84,6 +89,7 @@ class ACmix(nn.Module):
         self.kernel_conv = kernel_conv = odd_kernel("kernel_conv", kernel_conv)
         self.stride = whole_number("stride", stride)
         self.dilation = whole_number("dilation", dilation)
+        self.backend = fast.check_backend(backend)
         divisible("out_planes", self.out_planes, "head", self.head)
         self.head_dim = self.out_planes // self.head
         self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
@@ -116,12 +122,15 @@ class ACmix(nn.Module):
         """Stage II of attention: ``[B, out_planes, H', W']``, head-major (channel n·d + e)."""
         heads = self._heads(q, k, v)
         pe = self.position_term(q)
-        out = local_attention(*heads, self.kernel_att, pe, self.stride, self.dilation)
-        return out.flatten(1, 2)
+        window = (self.kernel_att, pe, self.stride, self.dilation)
+        return fast.local_attention(*heads, *window, backend=self.backend).flatten(1, 2)
 
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n)."""
-        return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
+        if self.backend == "unfold":
+            return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
+        weight = fast.compose(self.fc.weight, self.dep_conv.weight)
+        return fast.grouped_convolution(*self._heads(q, k, v), weight, self.stride)
 
     def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""
@@ -258,14 +267,17 @@ class ACmix(nn.Module):
         alike(name, x, "the module", self.conv1.weight)
 
     def extra_repr(self) -> str:
+        backend = self.backend
         return (
             f"{self.in_planes}, {self.out_planes}, kernel_att={self.kernel_att}, "
             f"head={self.head}, kernel_conv={self.kernel_conv}, stride={self.stride}, "
-            f"dilation={self.dilation}"
+            f"dilation={self.dilation}" + ("" if backend is None else f", backend={backend!r}")
         )
 
 
 def _same_as(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None:
+    if torch.jit.is_tracing():
+        return  # the shapes are symbols there
     if floating(name_a, a).shape != floating(name_b, b).shape:
         raise ValueError(
             f"{name_a} and {name_b} must have one shape, but {list(a.shape)} and {list(b.shape)} "

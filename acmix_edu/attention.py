@@ -50,7 +50,16 @@ def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
         tensor([0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2])
     """
     size, pad = whole_number("size", size), whole_number("pad", pad, least=0)
-    positions = torch.arange(-pad, size + pad, device=device)
+    return reflect(torch.arange(-pad, size + pad, device=device), size)
+
+
+def reflect(positions: torch.Tensor, size: int) -> torch.Tensor:
+    """Fold positions on and off a line of ``size`` pixels back onto it.
+
+    Example:
+        >>> reflect(torch.tensor([-2, 0, 3]), 3)
+        tensor([2, 0, 1])
+    """
     period = max(2 * (size - 1), 1)
     folded = positions.remainder(period)
     return torch.minimum(folded, period - folded) if size > 1 else folded
@@ -186,13 +195,7 @@ def local_attention_logits(
     keys = windows(k, kernel_size, stride, dilation)
     queries = q[..., ::stride, ::stride] / math.sqrt(q.shape[-3])
     if pe is not None:
-        floating("pe", pe)
-        if pe.shape[-3:] != q.shape[-3:] or _leading(pe, q) != q.shape[:-3]:
-            raise ValueError(
-                f"pe must have the shape {list(q.shape)} of q, or 1 for a dimension before the "
-                f"last three, but {list(pe.shape)} came."
-            )
-        alike("pe", pe, "q", q)
+        _check_position(pe, q)
         here = pe[..., ::stride, ::stride].unsqueeze(-3)
         keys = keys + here - windows(pe, kernel_size, stride, dilation)
     return torch.einsum("...dhw,...dthw->...thw", queries, keys)
@@ -386,6 +389,26 @@ def entropy(weights: torch.Tensor) -> torch.Tensor:
             f"{list(weights.shape)} came; attention to a single key has no spread."
         )
     return torch.special.entr(weights).sum(-3) / math.log(weights.shape[-3])
+
+
+def check_maps(q, k, v, kernel_size: int, pe=None, stride: int = 1, dilation: int = 1) -> None:
+    """Raise unless :func:`local_attention` takes these arguments."""
+    _same_shape(q, v, "q", "v", features=False)
+    _same_shape(q, k, "q", "k")
+    odd_kernel("kernel_size", kernel_size)
+    whole_numbers(stride=stride, dilation=dilation)
+    if pe is not None:
+        _check_position(pe, q)
+
+
+def _check_position(pe: torch.Tensor, q: torch.Tensor) -> None:
+    floating("pe", pe)
+    if pe.shape[-3:] != q.shape[-3:] or _leading(pe, q) != q.shape[:-3]:
+        raise ValueError(
+            f"pe must have the shape {list(q.shape)} of q, or 1 for a dimension before the "
+            f"last three, but {list(pe.shape)} came."
+        )
+    alike("pe", pe, "q", q)
 
 
 def _same_shape(a, b, name_a: str, name_b: str, features: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""How many of 20 plausible bugs, planted one at a time, do the tests and the notebooks catch?
+"""How many of 25 plausible bugs, planted one at a time, do the tests and the notebooks catch?
 
 Each bug replaces one piece of text in a copy of the package. The unit tests alone and the
 notebooks alone then run on that copy; whoever stays green has missed it. Takes about half an
@@ -55,6 +55,17 @@ BUGS = [
     ("acmix", "fc sees the keys before the queries",
      "maps = torch.cat(self._heads(q, k, v), dim=1)",
      "maps = torch.cat(self._heads(k, q, v), dim=1)"),
+    ("fast/halo", "a tile's queries see one key too many",
+     "near=(within >= 0) & (within < kernel_size)", "near=(within >= 0) & (within <= kernel_size)"),
+    ("fast/halo", "a band sees the keys outside its window once",
+     ".to(q.dtype).log()", ".to(q.dtype).clamp(min=1).log()"),
+    ("fast/border", "multiplicity transposed", "return counts.scatter_add_(1, window, "
+     "torch.ones_like(window))", "out = counts.scatter_add_(1, window, torch.ones_like(window))\n"
+     "    return out.T if out.shape[0] == out.shape[1] else out"),
+    ("fast/convolution", "keys before queries in the grouped convolution",
+     "for f in (q, k, v)], dim=2", "for f in (k, q, v)], dim=2"),
+    ("deploy", "the biases' border map left out",
+     " + F.conv2d(ones, self.border, **how)", ""),
     ("resnet", "stride 2 starts one layer late", "2 if number > 1 and", "2 if number > 2 and"),
     ("cost", "attention counted once, not for logits and values",
      "2 * n * channels * pixels", "n * channels * pixels"),

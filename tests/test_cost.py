@@ -31,7 +31,7 @@ from acmix_edu import (
     ],
 )
 def test_acmix_cost_is_what_pytorch_counts(c_in, c_out, size, options):
-    module = ACmix(c_in, c_out, **options)
+    module = ACmix(c_in, c_out, **options, backend="unfold")
     costs = acmix_cost(c_in, c_out, *size, **options)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.randn(1, c_in, *size))
@@ -103,8 +103,12 @@ def test_network_cost(make, parameters, multiply_adds):
     assert abs(cost.parameters - parameters) < 1e3 and abs(cost.multiply_adds - multiply_adds) < 1e6
 
 
+def unfolded(planes, stride):
+    return ACmix(planes, planes, stride=stride, backend="unfold")
+
+
 def test_network_cost_is_what_pytorch_counts_and_leaves_the_network_alone():
-    network = ResNet([1, 1, 1, 1], num_classes=10)
+    network = ResNet([1, 1, 1, 1], num_classes=10, operator=unfolded)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(torch.randn(1, 3, 65, 40))
     network.train()

@@ -11,7 +11,9 @@ import pytest
 import acmix_edu
 
 PACKAGE = Path(acmix_edu.__file__).parent
-STORY = ["checks", "convolution", "shift", "depthwise", "attention", "acmix", "resnet", "cost"]
+STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "acmix", "replace"]
+STORY += ["deploy", "resnet", "cost"]
+HELPERS = {"check_kernel", "check_maps", "check_backend", "reflect", "swap"}
 LATER = ["examples", "exercises", "figures", "explorers"]
 
 
@@ -33,7 +35,9 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("name", STORY)
 def test_imports_go_one_way(name):
     earlier = set(STORY[: STORY.index(name)])
-    assert imported(PACKAGE / f"{name}.py") <= earlier
+    files = [PACKAGE / f"{name}.py"] if name != "fast" else list((PACKAGE / name).glob("*.py"))
+    for file in files:
+        assert imported(file) - {name} <= earlier
 
 
 def test_every_module_has_its_place():
@@ -51,7 +55,7 @@ def test_the_stages_are_public():
         for name, thing in vars(importlib.import_module(f"acmix_edu.{module}")).items()
         if getattr(thing, "__module__", "") == f"acmix_edu.{module}" and not name.startswith("_")
     }
-    assert defined - set(acmix_edu.__all__) == {"check_kernel"}
+    assert defined - set(acmix_edu.__all__) == HELPERS
 
 
 @pytest.mark.parametrize("name", acmix_edu.__all__)
@@ -62,7 +66,10 @@ def test_public_names_are_documented_with_an_example(name):
         assert ">>>" in text
 
 
-@pytest.mark.parametrize("name", [*STORY, "examples", "exercises"])
+FAST = [f"fast.{name}" for name in ("border", "convolution", "halo", "triton_attention")]
+
+
+@pytest.mark.parametrize("name", [*STORY, *FAST, "examples", "exercises"])
 def test_examples_in_docstrings_run(name):
     result = doctest.testmod(importlib.import_module(f"acmix_edu.{name}"))
     assert result.failed == 0

@@ -119,7 +119,7 @@ def test_the_package_page_shows_every_public_name():
 
 def test_requirements_are_pinned_and_satisfy_the_package():
     lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = dict(line.split("==", 1) for line in lines if line and not line.startswith("#"))
     project = pyproject()["project"]
     for need in project["dependencies"] + project["optional-dependencies"]["book"]:
         name, least = need.split(">=")

@@ -1,0 +1,154 @@
+r"""ACmix for inference: what does not depend on the input is multiplied out once."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from acmix_edu import fast
+from acmix_edu.acmix import ACmix
+from acmix_edu.attention import position_map
+from acmix_edu.checks import alike, feature_map, pair
+from acmix_edu.fast.halo import is_known
+from acmix_edu.replace import swap
+
+FORMS = ("grouped", "dense")
+
+
+class DeployedACmix(nn.Module):
+    r"""A trained ACmix with its constants multiplied out; :func:`deploy` makes it.
+
+    The three projections become one 1×1 convolution, whose outputs lie in the order in which the
+    convolution path reads them. That path is β times
+
+    - ``"grouped"``: the grouped convolution of the projected maps (fc in the shift kernels);
+      3·k_c²·N multiply-adds a pixel and output channel; or
+    - ``"dense"``: one convolution of x itself, with the projections multiplied in as well, plus
+      the map that their biases make, which is constant but for the border; k_c²·in_planes
+      multiply-adds. The convolution that was taken apart is put together again.
+
+    The shape of the output, and the output up to rounding, are the module's.
+
+    Args:
+        module: the ACmix; it is left as it is.
+        size: (H, W) of the inputs, if it is known: the position term is then computed once.
+            Inputs of another size are right all the same.
+        convolution: the form of the convolution path.
+
+    Raises:
+        TypeError, ValueError: module is no ACmix, or an argument cannot be used.
+
+    Example:
+        >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
+        >>> torch.testing.assert_close(DeployedACmix(layer)(x), layer(x))
+    """
+
+    def __init__(self, module: ACmix, size=None, convolution: str = "grouped"):
+        super().__init__()
+        if not isinstance(module, ACmix):
+            raise TypeError(
+                f"module must be an ACmix, but a {type(module).__name__} came; for a network "
+                "that contains some, call deploy(network)."
+            )
+        if convolution not in FORMS:
+            raise ValueError(
+                f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
+                f"{convolution!r} came."
+            )
+        self.in_planes, self.out_planes = module.in_planes, module.out_planes
+        self.head, self.stride = module.head, module.stride
+        self.window = (module.kernel_att, module.stride, module.dilation)
+        self.backend, self.convolution = module.backend, convolution
+        for name, tensor in _composed(module, convolution).items():
+            self.register_buffer(name, tensor.to(module.conv1.weight))
+        fixed = None if size is None else self._position(*pair("size", size))
+        self.register_buffer("position", fixed, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        feature_map("x", x, self.in_planes)
+        alike("x", x, "the module", self.projections)
+        maps = F.conv2d(x, self.projections, self.biases)  # [B, d·3N, H, W], dimension-major
+        stacked = (x.shape[0], self.out_planes // self.head, 3 * self.head, *x.shape[2:])
+        heads = maps.reshape(stacked).transpose(1, 2).chunk(3, dim=1)
+        size, stride, dilation = self.window
+        fixed = self.position is not None and is_known(*x.shape[-2:])
+        known = fixed and self.position.shape[-2:] == x.shape[-2:]
+        pe = self.position if known else self._position(*x.shape[-2:])
+        att = fast.local_attention(*heads, size, pe, stride, dilation, self.backend).flatten(1, 2)
+        return torch.addcmul(self._convolve(x, maps), self.rate, att)
+
+    def _convolve(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        """β times the convolution path."""
+        if self.convolution == "grouped":
+            groups, half = maps.shape[1] // (3 * self.head), self.light.shape[-1] // 2
+            return F.conv2d(maps, self.light, stride=self.stride, padding=half, groups=groups)
+        how = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
+        ones = x.new_ones(1, 1, *x.shape[-2:])  # zero padding makes the border by itself
+        return F.conv2d(x, self.kernel, **how) + F.conv2d(ones, self.border, **how)
+
+    def _position(self, height: int, width: int) -> torch.Tensor:
+        """The position term of the keys; the position's bias cancels, and is left out."""
+        loc = position_map(height, width, self.place.dtype, self.place.device)
+        return F.conv2d(loc, self.place)
+
+    def extra_repr(self) -> str:
+        size, stride, dilation = self.window
+        return (
+            f"{self.in_planes}, {self.out_planes}, kernel_att={size}, head={self.head}, "
+            f"stride={stride}, dilation={dilation}, convolution={self.convolution!r}"
+        )
+
+
+def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Module:
+    """Copy a network, or one ACmix, with every ACmix in it composed for inference.
+
+    Args:
+        model: a trained network, or an ACmix; it is left as it is.
+        size, convolution: as for :class:`DeployedACmix`. size is for a single ACmix, since those
+            of a network see maps of different sizes.
+
+    Returns:
+        The copy, in eval mode; the same outputs up to rounding. It does not train.
+
+    Raises:
+        ValueError: the model contains no ACmix.
+
+    Example:
+        >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
+        >>> torch.testing.assert_close(deploy(layer, size=(9, 9))(x), layer(x))
+    """
+    if isinstance(model, ACmix):
+        return DeployedACmix(model, size, convolution).eval()
+    model = copy.deepcopy(model).eval()
+
+    def make(_, module):
+        return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None
+
+    if not swap(model, make):
+        raise ValueError("model contains no ACmix; there is nothing to deploy.")
+    return model.eval()
+
+
+def _composed(module: ACmix, convolution: str) -> dict[str, torch.Tensor]:
+    """Multiply out, in float64, what depends on the weights alone."""
+    exact = {name: t.double().clone() for name, t in module.state_dict().items()}
+    stacked = (3 * module.head, module.head_dim)
+    weight, bias = (
+        torch.cat([exact[f"conv{i}.{name}"] for i in (1, 2, 3)]).unflatten(0, stacked)
+        for name in ("weight", "bias")
+    )
+    weight, bias = weight.transpose(0, 1), bias.mT  # [d, 3N, in_planes, 1, 1] and [d, 3N]
+    composed = {
+        "projections": weight.flatten(0, 1),
+        "biases": bias.flatten(),
+        "place": exact["conv_p.weight"],
+        "rate": exact["rate1"],
+    }
+    light = exact["rate2"] * fast.compose(exact["fc.weight"], exact["dep_conv.weight"])
+    if convolution == "grouped":
+        return composed | {"light": light}
+    light = light.unflatten(0, (module.head_dim, module.head))  # [d, N, 3N, k_c, k_c]
+    kernel = torch.einsum("enmpq,emc->encpq", light, weight[..., 0, 0])
+    border = torch.einsum("enmpq,em->enpq", light, bias)
+    return composed | {"kernel": kernel.flatten(0, 1), "border": border.flatten(0, 1)[:, None]}

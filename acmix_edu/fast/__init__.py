@@ -1,0 +1,75 @@
+"""The same mathematics without the k² copies, on every device. Chapter 07 tells the story."""
+
+import torch
+
+from acmix_edu import attention
+from acmix_edu.fast import halo, triton_attention
+from acmix_edu.fast.border import multiplicity
+from acmix_edu.fast.convolution import compose, grouped_convolution
+from acmix_edu.fast.halo import band_attention, halo_attention
+
+__all__ = [
+    "band_attention",
+    "check_backend",
+    "compose",
+    "grouped_convolution",
+    "halo_attention",
+    "local_attention",
+    "multiplicity",
+]
+
+BACKENDS = (None, "unfold", "halo", "triton")
+
+
+def local_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Attend to the window of every pixel by the fastest form that is right on this device.
+
+    Args:
+        q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
+        backend: None chooses: the Triton kernel where it can run, else halo attention. "unfold"
+            is the definition, with its k² copies; "halo" is plain PyTorch; "triton" insists.
+
+    Returns:
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all of them up to rounding.
+
+    Raises:
+        RuntimeError: backend is "triton" and the kernel cannot be used; says why.
+        TypeError, ValueError: as :func:`acmix_edu.local_attention`.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 20, 20)
+        >>> plain, fast = (local_attention(q, k, v, 7, backend=b) for b in ("unfold", None))
+        >>> torch.testing.assert_close(fast, plain)
+    """
+    arguments = (q, k, v, kernel_size, pe, stride, dilation)
+    check_backend(backend)
+    if backend == "unfold":
+        return attention.local_attention(*arguments)
+    if backend == "halo" or (backend is None and not q.is_cuda):
+        return halo.local_attention(*arguments)
+    attention.check_maps(*arguments)
+    reason = triton_attention.why_not(q, k, v, kernel_size, stride, dilation)
+    if reason is None:
+        return triton_attention.local_attention(*arguments)
+    if backend == "triton":
+        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
+    return halo.local_attention(*arguments)
+
+
+def check_backend(backend: str | None) -> str | None:
+    """Return ``backend`` if there is such a form of attention."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but {backend!r} came; "
+            "leave it out for the fastest."
+        )
+    return backend

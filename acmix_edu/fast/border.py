@@ -1,0 +1,47 @@
+r"""Reflection without a padded copy: how often each key counts. Chapter 07 tells the story.
+
+Reflection padding only repeats keys that already lie within reach of the query, along each axis
+on its own. A window over the padded map is therefore the window cut off at the border, in which
+the key in row y and column x counts $m_H(i, y)\cdot m_W(j, x)$ times.
+"""
+
+import torch
+
+from acmix_edu.attention import reflect_indices
+from acmix_edu.checks import odd_kernel, whole_number
+
+
+def multiplicity(
+    size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None
+) -> torch.Tensor:
+    r"""Count how often each key of a line appears in the reflected window of each query.
+
+    $$m(i, y) = \#\{\, p : |p - i| \le RD,\; D \mid p - i,\;
+    \text{reflection takes } p \text{ to } y \,\}, \qquad R = \lfloor k/2 \rfloor$$
+
+    It is 1 inside, 2 near the border, 0 out of reach; each row adds up to k. It is not symmetric
+    at the border: there i and y do not change places.
+
+    Args:
+        size: H, the length of the line.
+        kernel_size: k, odd.
+        stride: queries are taken at every stride-th pixel.
+        dilation: D, pixels between the keys of a window.
+
+    Returns:
+        int64 ``[⌈H/s⌉, H]``.
+
+    Example:
+        >>> multiplicity(4, 3)
+        tensor([[1, 2, 0, 0],
+                [1, 1, 1, 0],
+                [0, 1, 1, 1],
+                [0, 0, 2, 1]])
+    """
+    k = odd_kernel("kernel_size", kernel_size)
+    stride, dilation = whole_number("stride", stride), whole_number("dilation", dilation)
+    reach = dilation * (k // 2)
+    line = reflect_indices(size, reach, device)
+    window = line.unfold(0, 2 * reach + 1, stride)[:, ::dilation]  # [⌈H/s⌉, k]
+    counts = torch.zeros(window.shape[0], size, dtype=torch.int64, device=device)
+    return counts.scatter_add_(1, window, torch.ones_like(window))

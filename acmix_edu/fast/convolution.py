@@ -1,0 +1,53 @@
+r"""The convolution path without its k_c²·d maps. Chapter 07 tells the story.
+
+fc makes k_c² maps of the 3N maps of a dimension, dep_conv shifts and sums them. Both are linear,
+so one grouped convolution from the 3N maps to the N outputs does the work of both.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    r"""Multiply ``fc`` into the shift kernels.
+
+    $$W_{eN+n,\,m} = \sum_t \mathrm{dep}_{eN+n,\,t}\; \mathrm{fc}_{t,m}$$
+
+    Args:
+        fc: ``[k_c², 3N, 1, 1]``.
+        shifts: ``[d·N, k_c², k_c, k_c]``, the weight of ``dep_conv``.
+
+    Returns:
+        ``[d·N, 3N, k_c, k_c]``, for d groups of 3N inputs and N outputs.
+
+    Example:
+        >>> compose(torch.randn(9, 12, 1, 1), torch.randn(64, 9, 3, 3)).shape
+        torch.Size([64, 12, 3, 3])
+    """
+    # contiguous, or else the convolution takes the weight, and then its input, for channels-last
+    return torch.einsum("otpq,tm->ompq", shifts, fc.flatten(1)).contiguous()
+
+
+def grouped_convolution(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weight: torch.Tensor, stride: int = 1
+) -> torch.Tensor:
+    """Convolve the 3N maps of each dimension to its N outputs, all dimensions at once.
+
+    Args:
+        q, k, v: ``[B, N, d, H, W]``.
+        weight: ``[d·N, 3N, k_c, k_c]``, from :func:`compose`.
+        stride: the output side is ⌈side/stride⌉.
+
+    Returns:
+        ``[B, d·N, H', W']``, dimension-major; 3·k_c²·N multiply-adds a pixel and channel, where
+        fc and dep_conv take 3·k_c² + k_c⁴.
+
+    Example:
+        >>> maps = torch.randn(3, 2, 4, 16, 7, 7)
+        >>> grouped_convolution(*maps, torch.randn(64, 12, 3, 3)).shape
+        torch.Size([2, 64, 7, 7])
+    """
+    dims = q.shape[2]
+    maps = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2)  # [B, d, 3N, H, W]
+    half = weight.shape[-1] // 2
+    return F.conv2d(maps.flatten(1, 2), weight, stride=stride, padding=half, groups=dims)

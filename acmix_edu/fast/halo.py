@@ -1,0 +1,201 @@
+r"""Local attention without k² copies, in plain PyTorch. Chapter 07 tells the story.
+
+Neighbouring queries share most of their keys. A tile of t×t queries needs t+k−1 rows and columns
+of keys, its halo, in place of t² windows of k×k: one dense attention per tile, in which a bias of
+−∞ hides the keys outside each query's own window. With t = 8 and k = 7 each key is copied 3 times
+instead of 49. On a small map a band of whole rows is as good a tile, and nothing is copied: the
+bias then carries the logarithm of how often reflection repeats each key.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from acmix_edu.attention import check_maps, reflect
+from acmix_edu.fast.border import multiplicity
+
+TILE = 8
+
+
+class Tiles(NamedTuple):
+    """One side of the map, cut into tiles of queries with their halos of keys."""
+
+    queries: torch.Tensor  # [n, t]: the input pixel of each query
+    keys: torch.Tensor  # [n, u]: the input pixel of each key, reflected at the border
+    near: torch.Tensor  # [t, u]: is the key in the query's window?
+    home: tuple[torch.Tensor, torch.Tensor]  # [⌈H/s⌉] each: tile and place of every output pixel
+
+
+def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None) -> Tiles:
+    """Cut one side of the map into tiles.
+
+    With a dilation, pixels whose distance is not a multiple of it share no keys, so a tile takes
+    queries of one residue class, and its keys lie D pixels apart, without waste.
+
+    Example:
+        >>> tiles(16, 3).keys
+        tensor([[ 1,  0,  1,  2,  3,  4,  5,  6,  7,  8],
+                [ 7,  8,  9, 10, 11, 12, 13, 14, 15, 14]])
+    """
+    outputs = _parts(size, stride)
+    classes = dilation // math.gcd(stride, dilation)
+    step = classes * stride  # pixels from query to query in a tile, a multiple of the dilation
+    members = _parts(outputs, classes)
+    side = _side(members)
+    count = _parts(members, side)
+    place = torch.arange(side, device=device)
+    start = torch.arange(count, device=device) * side * step
+    start = (torch.arange(classes, device=device)[:, None] * stride + start).reshape(-1, 1)
+    offset = torch.arange((side - 1) * (step // dilation) + kernel_size, device=device)
+    within = offset - place[:, None] * (step // dilation)
+    output = torch.arange(outputs, device=device)
+    member = output // classes
+    return Tiles(
+        queries=(start + place * step).clamp(max=size - 1),
+        keys=reflect(start + (offset - kernel_size // 2) * dilation, size),
+        near=(within >= 0) & (within < kernel_size),
+        home=(output % classes * count + member // side, member % side),
+    )
+
+
+def halo_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    """Attend tile by tile; arguments and result as :func:`acmix_edu.local_attention`.
+
+    (1 + (k−1)/t)² copies of k and v, and as many logits per query as the halo has keys.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 4, 20, 20)
+        >>> halo_attention(q, k, v, kernel_size=7).shape
+        torch.Size([1, 4, 20, 20])
+    """
+    height, width = q.shape[-2:]
+    rows = tiles(height, kernel_size, stride, dilation, q.device)
+    columns = tiles(width, kernel_size, stride, dilation, q.device)
+    queries = _gather(q, _pixels(rows.queries, columns.queries, width))
+    around = _pixels(rows.keys, columns.keys, width)
+    near = rows.near[:, None, :, None] & columns.near[:, None, :]
+    bias = torch.zeros(near.shape, dtype=_exact(q.dtype), device=q.device)
+    bias = bias.masked_fill(~near, -math.inf).flatten(2).flatten(0, 1)  # [t², u²]
+    out = F.scaled_dot_product_attention(
+        queries, _gather(k, around), _gather(v, around), attn_mask=bias
+    )
+    (tile_row, row), (tile_column, column) = rows.home, columns.home
+    tile = tile_row[:, None] * columns.queries.shape[0] + tile_column
+    place = row[:, None] * columns.queries.shape[1] + column
+    home = tile * out.shape[2] + place  # where each output pixel was computed
+    out = out.flatten(1, 2).index_select(1, home.flatten())
+    return out.transpose(1, 2).reshape(*v.shape[:-2], *home.shape)
+
+
+def band_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    r"""Attend band by band: some rows of queries, and all rows of keys that they can reach.
+
+    No padding and no copies: a band of rows is a slice of the map. The bias is log m, −∞ outside
+    the window: repeating a key m times multiplies its weight by m, which adds log m to its logit.
+    Arguments and result as :func:`acmix_edu.local_attention`; every query has (t+k−1)·W logits.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 1, 4, 5, 5)
+        >>> band_attention(q, k, v, kernel_size=7).shape
+        torch.Size([1, 4, 5, 5])
+    """
+    (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
+    log_rows, log_columns = (
+        multiplicity(size, kernel_size, stride, dilation, q.device).to(q.dtype).log()
+        for size in (height, width)
+    )
+    q = q[..., ::stride, ::stride]
+    maps = [f.reshape(-1, *f.shape[-3:]) for f in (q, k, v)]
+    bands = []
+    side = _side(q.shape[-2])
+    for i in range(0, q.shape[-2], side):
+        end = min(i + side, q.shape[-2])
+        first, last = max(i * stride - reach, 0), min((end - 1) * stride + reach + 1, height)
+        bias = log_rows[i:end, None, first:last, None] + log_columns[:, None, :]
+        keys, values = (f[:, :, first:last].flatten(2) for f in maps[1:])  # [·, d, u·W]
+        queries = maps[0][:, :, i:end].flatten(2).transpose(1, 2)
+        bias = bias.flatten(2).flatten(0, 1)
+        logits = torch.baddbmm(bias, queries, keys, alpha=1 / math.sqrt(q.shape[-3]))
+        bands.append(values @ logits.softmax(-1).transpose(1, 2))
+    return torch.cat(bands, -1).reshape(*v.shape[:-2], *q.shape[-2:])
+
+
+def local_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+) -> torch.Tensor:
+    r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, but fast.
+
+    The position term of the query is the same for all its keys and cancels in the softmax, so
+    that only the keys are shifted: $k'_{ab} = k_{ab} - \mathit{pe}_{ab}$.
+
+    Example:
+        >>> from acmix_edu import local_attention as by_definition
+        >>> q, k, v, pe = torch.randn(4, 2, 4, 20, 20)
+        >>> fast, plain = (f(q, k, v, 7, pe) for f in (local_attention, by_definition))
+        >>> torch.testing.assert_close(fast, plain)
+    """
+    check_maps(q, k, v, kernel_size, pe, stride, dilation)
+    k = k if pe is None else k - pe
+    form = band_attention if _is_small(q, kernel_size) else halo_attention
+    return form(q, k, v, kernel_size, stride, dilation)
+
+
+def _is_small(q: torch.Tensor, kernel_size: int) -> bool:
+    """Does the map hold fewer pixels than twice what the halo of one tile holds?"""
+    height, width = q.shape[-2:]
+    return is_known(height, width) and height * width <= 2 * (TILE + kernel_size - 1) ** 2
+
+
+def is_known(*sizes) -> bool:
+    """Are the sizes numbers? While a module is traced or exported they may be symbols."""
+    return all(isinstance(size, int) for size in sizes)
+
+
+def _side(length: int) -> int:
+    """Cut a length into as few parts as TILE allows, of equal size: the size of a part."""
+    return _parts(length, _parts(length, TILE)) if is_known(length) else TILE
+
+
+def _parts(length: int, size: int) -> int:
+    """⌈length/size⌉; not −(−length // size), which ONNX rounds towards zero."""
+    return (length + size - 1) // size
+
+
+def _pixels(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tensor:
+    """Combine the rows and columns of tiles: flat indices ``[n, pixels of a tile]``."""
+    flat = rows[:, None, :, None] * width + columns[:, None, :]
+    return flat.flatten(2).flatten(0, 1)
+
+
+def _gather(f: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Copy pixels of a map ``[..., d, H, W]`` as tokens: ``[-1, n, pixels of a tile, d]``."""
+    tokens = f.movedim(f.dim() - 3, f.dim() - 1).reshape(-1, f.shape[-2] * f.shape[-1], f.shape[-3])
+    chosen = tokens.index_select(1, pixels.flatten())
+    return chosen.reshape(tokens.shape[0], *pixels.shape, tokens.shape[2])
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """At least float32, for log 2 in half precision is off by more than the logits are."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,498 @@
+r"""Local attention on a GPU in one pass over memory, in Triton. Chapter 07 reads it line by line.
+
+A program computes one *tile*, 2×8 pixels of one head, and meets the pixels of the other side in
+*blocks* of up to 8×16: a 7×7 window around 2×8 queries covers 8×14 keys, so one block is enough.
+The logits of a block never leave the chip. The softmax is online: a running maximum and a running
+total are corrected when a later block brings a larger logit. What is kept for the backward pass
+is the output and, per query, the logarithm of the softmax's denominator.
+
+Reflection costs nothing: key (y, x) counts m_H(i, y)·m_W(j, x) times for query (i, j)
+(:mod:`acmix_edu.fast.border`), so two small tables of log₂ m are added to the logits; they are −∞
+out of reach and outside the map. Logarithms have base 2 here, because the chip's own exponential
+is 2ˣ. No two programs write to the same place: results are the same in every bit, every time.
+"""
+
+from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
+
+import functools
+import math
+
+import torch
+
+from acmix_edu.attention import check_maps
+from acmix_edu.fast.border import multiplicity
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # no kernel will run then: see why_not
+    triton = None
+
+TILE = (2, 8)
+MOST_FEATURES = 256
+
+
+def _kernel(function):
+    """Hand a function over to Triton, where there is one."""
+    return function if triton is None else triton.jit(function)
+
+
+@_kernel
+def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Which head's map is this program's, and at which pixel does its tile begin?"""
+    tiles_x = tl.cdiv(width, COLUMNS)
+    tiles = tl.cdiv(height, ROWS) * tiles_x
+    tile = tl.program_id(0) % tiles
+    number = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
+    return number, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
+
+
+@_kernel
+def map_of(f, number, heads, strides, ALIGN: tl.constexpr):
+    """Point at the first feature of the first pixel of a head's map."""
+    return f + (number // heads * strides[0] + number % heads * strides[1]) // ALIGN * ALIGN
+
+
+@_kernel
+def pixels(y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
+    """Where in memory are the pixels of rows y and columns x, and which of them are there?
+
+    ``// ALIGN * ALIGN`` changes nothing: it tells the compiler that ALIGN divides the number, so
+    that ALIGN neighbours can be moved at once.
+    """
+    e = tl.arange(0, FEATURES)
+    row, feature = strides[3] // ALIGN * ALIGN, strides[2] // ALIGN * ALIGN
+    offset = (y * row)[:, None, None] + (x * strides[4])[None, :, None] + e * feature
+    width = width // ALIGN * ALIGN
+    there = (y < height)[:, None, None] & (x < width)[None, :, None] & (e < d)
+    return offset, there  # [rows, columns, FEATURES]
+
+
+@_kernel
+def load(f, y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
+    """Read pixels as the rows of a matrix, with zeros where there is nothing."""
+    offset, there = pixels(y, x, height, width, d, strides, ALIGN, FEATURES)
+    tile = tl.load(f + offset, mask=there, other=0)
+    return tile.reshape(y.shape[0] * x.shape[0], FEATURES)
+
+
+@_kernel
+def store(f, tile, y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
+    """Write the rows of a matrix to their pixels."""
+    offset, there = pixels(y, x, height, width, d, strides, ALIGN, FEATURES)
+    tile = tile.reshape(y.shape[0], x.shape[0], FEATURES)
+    tl.store(f + offset, tile.to(f.dtype.element_ty), mask=there)
+
+
+@_kernel
+def per_query(f, number, i, j, rows, columns):
+    """Where is the one number that each query has, and which of the queries are there?"""
+    at = number * rows * columns + i[:, None] * columns + j[None, :]
+    there = (i < rows)[:, None] & (j < columns)[None, :]
+    return f + at, there
+
+
+@_kernel
+def log_multiplicity(table, i, y, rows, STRIDE: tl.constexpr, REACH: tl.constexpr):
+    """log₂ m(i, y) along one side, from its table [rows, 2·REACH + 1]; −∞ out of reach."""
+    step = y[None, :] - i[:, None] * STRIDE + REACH
+    near = (i < rows)[:, None] & (step >= 0) & (step <= 2 * REACH)
+    return tl.load(table + i[:, None] * (2 * REACH + 1) + step, mask=near, other=-float("inf"))
+
+
+@_kernel
+def combine(row, column):
+    """row[a, c] + column[b, d] as a matrix [(a, b), (c, d)]: from two sides to pixels."""
+    both = row[:, None, :, None] + column[None, :, None, :]
+    return both.reshape(row.shape[0] * column.shape[0], row.shape[1] * column.shape[1])
+
+
+@_kernel
+def forward_kernel(
+    q, k, v, out, lse, row_table, column_table, heads, d, height, width, scale,
+    q_strides, k_strides, v_strides, out_strides,
+    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries against the blocks of keys that it can reach."""
+    rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
+    number, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    q = map_of(q, number, heads, q_strides, ALIGN)
+    k = map_of(k, number, heads, k_strides, ALIGN)
+    v = map_of(v, number, heads, v_strides, ALIGN)
+    out = map_of(out, number, heads, out_strides, ALIGN)
+    queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
+
+    top = tl.full([ROWS * COLUMNS], -3e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
+    total = tl.zeros([ROWS * COLUMNS], tl.float32)
+    average = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    y0 = tl.maximum(i0 * STRIDE - REACH, 0)
+    x0 = tl.maximum(j0 * STRIDE - REACH, 0) // ALIGN * ALIGN
+    for step in range(STEPS_Y * STEPS_X):
+        y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+        x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+        keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
+        values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
+        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        logits = tl.dot(queries, keys.T, input_precision=PRECISION) * scale + combine(row, column)
+        new_top = tl.maximum(top, tl.max(logits, 1))
+        weights = tl.exp2(logits - new_top[:, None])  # [queries, keys]
+        shrink = tl.exp2(top - new_top)
+        total = total * shrink + tl.sum(weights, 1)
+        seen = tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+        average = average * shrink[:, None] + seen
+        top = new_top
+
+    store(out, average / total[:, None], i, j, rows, columns, d, out_strides, ALIGN, FEATURES)
+    at, there = per_query(lse, number, i, j, rows, columns)
+    tl.store(at, (top + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
+
+
+@_kernel
+def query_gradient_kernel(
+    q, k, v, out, lse, grad_out, grad_q, delta, row_table, column_table,
+    heads, d, height, width, scale,
+    q_strides, k_strides, v_strides, out_strides, grad_out_strides, grad_q_strides,
+    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries again; the weights are recomputed from the logits and their lse."""
+    rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
+    number, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    q = map_of(q, number, heads, q_strides, ALIGN)
+    k = map_of(k, number, heads, k_strides, ALIGN)
+    v = map_of(v, number, heads, v_strides, ALIGN)
+    out = map_of(out, number, heads, out_strides, ALIGN)
+    grad_out = map_of(grad_out, number, heads, grad_out_strides, ALIGN)
+    grad_q = map_of(grad_q, number, heads, grad_q_strides, ALIGN)
+    queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
+    outputs = load(out, i, j, rows, columns, d, out_strides, ALIGN, FEATURES)
+    grads = load(grad_out, i, j, rows, columns, d, grad_out_strides, ALIGN, FEATURES)
+
+    at, there = per_query(lse, number, i, j, rows, columns)
+    norm = tl.load(at, mask=there, other=0).reshape(ROWS * COLUMNS)
+    mean = tl.sum(grads.to(tl.float32) * outputs.to(tl.float32), 1)  # Σ_o a_o·(∂L/∂a_o)
+    at, there = per_query(delta, number, i, j, rows, columns)
+    tl.store(at, mean.reshape(ROWS, COLUMNS), mask=there)
+
+    gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    y0 = tl.maximum(i0 * STRIDE - REACH, 0)
+    x0 = tl.maximum(j0 * STRIDE - REACH, 0) // ALIGN * ALIGN
+    for step in range(STEPS_Y * STEPS_X):
+        y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+        x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+        keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
+        values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
+        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        logits = tl.dot(queries, keys.T, input_precision=PRECISION) * scale + combine(row, column)
+        weights = tl.exp2(logits - norm[:, None])  # [queries, keys]
+        grad_weights = tl.dot(grads, values.T, input_precision=PRECISION)
+        grad_logits = weights * (grad_weights - mean[:, None])
+        gradient += tl.dot(grad_logits.to(keys.dtype), keys, input_precision=PRECISION)
+
+    gradient *= scale * 0.6931471805599453  # ln 2: scale is 1/√d in base 2
+    store(grad_q, gradient, i, j, rows, columns, d, grad_q_strides, ALIGN, FEATURES)
+
+
+@_kernel
+def key_gradient_kernel(
+    q, k, v, lse, delta, grad_out, grad_k, grad_v, row_table, column_table,
+    heads, d, height, width, scale,
+    q_strides, k_strides, v_strides, grad_out_strides, grad_k_strides, grad_v_strides,
+    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One tile of keys against the blocks of queries that can reach it: nothing is scattered."""
+    rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
+    number, y0, x0 = this_tile(height, width, ROWS, COLUMNS)
+    y, x = y0 + tl.arange(0, ROWS), x0 + tl.arange(0, COLUMNS)
+    q = map_of(q, number, heads, q_strides, ALIGN)
+    k = map_of(k, number, heads, k_strides, ALIGN)
+    v = map_of(v, number, heads, v_strides, ALIGN)
+    grad_out = map_of(grad_out, number, heads, grad_out_strides, ALIGN)
+    grad_k = map_of(grad_k, number, heads, grad_k_strides, ALIGN)
+    grad_v = map_of(grad_v, number, heads, grad_v_strides, ALIGN)
+    keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
+    values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+
+    key_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    value_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    i0 = tl.cdiv(tl.maximum(y0 - REACH, 0), STRIDE)
+    j0 = tl.cdiv(tl.maximum(x0 - REACH, 0), STRIDE) // ALIGN * ALIGN
+    for step in range(STEPS_Y * STEPS_X):
+        i = i0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+        j = j0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+        queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
+        grads = load(grad_out, i, j, rows, columns, d, grad_out_strides, ALIGN, FEATURES)
+        at, there = per_query(lse, number, i, j, rows, columns)
+        norm = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
+        at, there = per_query(delta, number, i, j, rows, columns)
+        mean = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
+        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)  # m(i, y), not m(y, i)
+        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        bias = combine(row.T, column.T)
+        logits = tl.dot(keys, queries.T, input_precision=PRECISION) * scale + bias
+        weights = tl.exp2(logits - norm[None, :])  # [keys, queries]
+        value_gradient += tl.dot(weights.to(grads.dtype), grads, input_precision=PRECISION)
+        grad_weights = tl.dot(values, grads.T, input_precision=PRECISION)
+        grad_logits = weights * (grad_weights - mean[None, :])
+        key_gradient += tl.dot(grad_logits.to(queries.dtype), queries, input_precision=PRECISION)
+
+    key_gradient *= scale * 0.6931471805599453
+    store(grad_k, key_gradient, y, x, height, width, d, grad_k_strides, ALIGN, FEATURES)
+    store(grad_v, value_gradient, y, x, height, width, d, grad_v_strides, ALIGN, FEATURES)
+
+
+INTERPRETED = triton is not None and not isinstance(forward_kernel, triton.JITFunction)
+
+
+@functools.lru_cache(maxsize=256)
+def log_table(size: int, kernel_size: int, stride: int, dilation: int, device) -> torch.Tensor:
+    """log₂ m(i, y) for y − i = −reach … reach: float32 ``[⌈H/s⌉, 2·reach + 1]``."""
+    reach = dilation * (kernel_size // 2)
+    counts = multiplicity(size, kernel_size, stride, dilation, device="cpu")
+    i = torch.arange(0, size, stride, device="cpu")
+    y = i[:, None] + torch.arange(-reach, reach + 1, device="cpu")
+    counts = counts.gather(1, y.clamp(0, size - 1)).where((y >= 0) & (y < size), 0)
+    return counts.float().log2().to(device)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """Return the device's compute capability; Triton's interpreter can do what 8.0 can."""
+    return (8, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
+
+
+def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> tuple[int, ...]:
+    """Rows and columns of a block and warps of a program.
+
+    The largest that the registers hold: ``benchmarks/triton_aot.py`` compiles them all and counts
+    what is spilled. Matrix units need few registers; float32 in full precision, and all of
+    compute capability 7.5, is multiplied without them.
+    """
+    exact = dtype == torch.float32
+    if not exact and capability(device) >= (8, 0):
+        return min(8, 1024 // features), 16, min(features // 16, 8)
+    rows = {16: 8, 32: 8, 64: 4}.get(features, 1)
+    return rows if exact and not allow_tf32 else min(rows, 4), 16, 4 if features == 16 else 8
+
+
+def launch(kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32) -> None:
+    """Run one program for each tile of queries, or of keys for the gradients of k and v.
+
+    Args:
+        tensors: what the kernel reads and writes, in its order.
+        maps: those of which it takes the strides, ``[B, N, d, ·, ·]``; q and k are the first two.
+    """
+    q, k = maps[:2]
+    (batch, heads, d, *outputs), inputs = q.shape, k.shape[3:]
+    features, reach = max(16, 1 << (d - 1).bit_length()), dilation * (kernel_size // 2)
+    align = math.gcd(4, inputs[1], outputs[1], *(s for f in maps for s in f.stride()[:4]))
+    if kernel is key_gradient_kernel:  # how many queries reach a tile of keys?
+        tiled, other = inputs, outputs
+        spans = [(side - 1 + 2 * reach) // stride + 1 for side in TILE]
+        slack = -reach % align if stride == 1 else align - 1
+    else:  # how many keys can a tile of queries reach?
+        tiled, other = outputs, inputs
+        spans = [(side - 1) * stride + 2 * reach + 1 for side in TILE]
+        slack = -reach % align
+    block_rows, block_columns, warps = block_shape(features, q.dtype, allow_tf32, q.device)
+    programs = batch * heads * -(-tiled[0] // TILE[0]) * -(-tiled[1] // TILE[1])
+    with torch.cuda.device_of(q):
+        kernel[(programs,)](
+            *tensors,
+            *(log_table(side, kernel_size, stride, dilation, q.device) for side in inputs),
+            heads, d, *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
+            STRIDE=stride, REACH=reach, ALIGN=align, FEATURES=features,
+            ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
+            STEPS_Y=-(-min(spans[0], other[0]) // block_rows),
+            STEPS_X=-(-min(spans[1] + slack, other[1]) // block_columns),
+            PRECISION="tf32" if allow_tf32 else "ieee", num_warps=warps, num_stages=1,
+        )  # fmt: skip
+
+
+def empty_like(f: torch.Tensor) -> torch.Tensor:
+    """Return an empty map ``[B, N, d, ·, ·]``, without gaps, that is channels-last where f is."""
+    order = (0, 3, 4, 1, 2) if f.stride(2) == 1 else (0, 1, 2, 3, 4)
+    return torch.empty_permuted(f.shape, order, dtype=f.dtype, device=f.device)
+
+
+def forward_outputs(q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """Allocate the output and, for each query, the logarithm of the softmax's denominator."""
+    return empty_like(q), q.new_empty(*q.shape[:2], *q.shape[3:], dtype=torch.float32)
+
+
+def forward(q, k, v, kernel_size, stride, dilation, allow_tf32):
+    """Attend; q holds the queries only, every stride-th pixel."""
+    out, lse = forward_outputs(q, k, v)
+    window = kernel_size, stride, dilation, allow_tf32
+    launch(forward_kernel, (q, k, v, out, lse), (q, k, v, out), *window)
+    return out, lse
+
+
+def backward_outputs(grad_out, q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Allocate the gradients of q, k and v."""
+    return empty_like(q), empty_like(k), empty_like(v)
+
+
+def backward(grad_out, q, k, v, out, lse, kernel_size, stride, dilation, allow_tf32):
+    """Return the gradients of q, k and v from that of the output."""
+    grad_q, grad_k, grad_v = backward_outputs(grad_out, q, k, v)
+    delta = torch.empty_like(lse)
+    window = kernel_size, stride, dilation, allow_tf32
+    tensors = q, k, v, out, lse, grad_out, grad_q, delta
+    launch(query_gradient_kernel, tensors, (q, k, v, out, grad_out, grad_q), *window)
+    tensors = q, k, v, lse, delta, grad_out, grad_k, grad_v
+    launch(key_gradient_kernel, tensors, (q, k, v, grad_out, grad_k, grad_v), *window)
+    return grad_q, grad_k, grad_v
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:3], *output)
+    ctx.window = inputs[3:]
+    ctx.mark_non_differentiable(output[1])
+
+
+def _gradients(ctx, grad_out, _):
+    backward_op = torch.ops.acmix_edu.local_attention_backward.default
+    return *backward_op(grad_out, *ctx.saved_tensors, *ctx.window), None, None, None, None
+
+
+def _no_second_gradients(ctx, *_):
+    raise NotImplementedError(
+        "the Triton kernel of local attention has no second derivatives; "
+        'take them with backend="unfold".'
+    )
+
+
+def _register(name, arguments, run, allocate, differentiate, keep=None) -> None:
+    """Make a function known to PyTorch: to autograd, torch.compile and fake tensors."""
+    torch.library.define(name, arguments)
+    torch.library.impl(name, ("cpu", "cuda"), run)  # on the CPU only Triton's interpreter can run
+    torch.library.register_fake(name, allocate)
+    torch.library.register_autograd(name, differentiate, setup_context=keep)
+
+
+WINDOW = "int kernel_size, int stride, int dilation, bool allow_tf32"
+_register(
+    "acmix_edu::local_attention",
+    f"(Tensor q, Tensor k, Tensor v, {WINDOW}) -> (Tensor, Tensor)",
+    forward, forward_outputs, _gradients, _keep,
+)  # fmt: skip
+_register(
+    "acmix_edu::local_attention_backward",
+    "(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
+    f"{WINDOW}) -> (Tensor, Tensor, Tensor)",
+    backward, backward_outputs, _no_second_gradients,
+)  # fmt: skip
+
+
+def local_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    kernel_size: int,
+    pe: torch.Tensor | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+    allow_tf32: bool = False,
+) -> torch.Tensor:
+    r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, in Triton.
+
+    $$g_{ij} = \sum_{y,x} \frac{m_{iy}\, m_{jx}\, e^{l_{yx}}}{\sum_{y',x'} m_{iy'}\, m_{jx'}\,
+    e^{l_{y'x'}}}\; v_{yx}, \qquad l_{yx} = \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}
+    {\sqrt d}$$
+
+    The position term shifts the keys beforehand (that of the query cancels in the softmax): one
+    more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the maps are
+    cast here, to whichever dtype the user chose for autocast.
+
+    Args:
+        q, k, v: ``[..., d, H, W]``, of any strides; channels-last maps stay channels-last.
+        kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
+        allow_tf32: multiply float32 on the matrix units, with 10 bits of mantissa.
+
+    Returns:
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``. Kept for the backward pass: q, the shifted k, v, the output
+        and one float32 per query and head.
+
+    Raises:
+        TypeError, ValueError: as :func:`acmix_edu.local_attention`.
+        RuntimeError: with the sentence of :func:`why_not`.
+        NotImplementedError: for second derivatives.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 4, 16, 56, 56, device="cuda")  # doctest: +SKIP
+        >>> local_attention(q, k, v, kernel_size=7).shape  # doctest: +SKIP
+        torch.Size([2, 4, 16, 56, 56])
+    """
+    check_maps(q, k, v, kernel_size, pe, stride, dilation)
+    if reason := why_not(q, k, v):
+        raise RuntimeError(reason)
+    dtype = _dtype(q)
+    k = k if pe is None else k - pe
+    q = q if stride == 1 else q[..., ::stride, ::stride]
+    maps = (_five_dimensions(f.to(dtype)) for f in (q, k, v))
+    attend = torch.ops.acmix_edu.local_attention.default
+    return attend(*maps, kernel_size, stride, dilation, allow_tf32)[0].reshape(q.shape)
+
+
+def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_window) -> str | None:
+    """Say in one sentence why the kernel cannot take these maps; None where it can.
+
+    It takes any window: what follows the maps, kernel_size, stride and dilation, rules nothing
+    out.
+
+    Example:
+        >>> f = torch.zeros(4, 5, 5, dtype=torch.float64)
+        >>> bool(why_not(f, f, f))
+        True
+    """
+    if triton is None:
+        return "Triton is not installed; pip install triton."
+    if torch.version.hip:
+        return "The Triton kernel has not been tried on ROCm."
+    if not INTERPRETED and q.device.type != "cuda":
+        return f"The Triton kernel needs a CUDA device, but the maps are on {q.device}."
+    dtype, d, found = _dtype(q), q.shape[-3], capability(q.device)
+    if found < (7, 5):
+        return f"The Triton kernel needs compute capability 7.5, but {q.device} has {found}."
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"The Triton kernel computes in float32, float16 or bfloat16, not in {dtype}."
+    if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
+        return "bfloat16 needs compute capability 8.0; use float16 or float32."
+    most = MOST_FEATURES if found >= (8, 0) else MOST_FEATURES // 2
+    if d > most or v.shape[-3] != d:
+        return (
+            f"The Triton kernel takes up to {most} features a head, as many in v as in q, but "
+            f"{d} and {v.shape[-3]} came."
+        )
+    if max(_extent(f) for f in (q, k, v)) >= 2**31:
+        return "The Triton kernel takes maps of fewer than 2³¹ numbers a head."
+    return None
+
+
+def _extent(f: torch.Tensor) -> int:
+    """How far in memory the last number of a head's map lies from its first."""
+    return sum((f.shape[a] - 1) * f.stride(a) for a in (-3, -2, -1))
+
+
+def _five_dimensions(f: torch.Tensor) -> torch.Tensor:
+    """View ``[..., d, H, W]`` as ``[B, N, d, H, W]``."""
+    return f.flatten(0, -5) if f.dim() > 5 else f[(None,) * (5 - f.dim())]
+
+
+def _dtype(q: torch.Tensor) -> torch.dtype:
+    """The dtype to compute in: autocast's where it is on, which leaves float64 alone."""
+    kind = q.device.type
+    cast = q.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if cast else q.dtype

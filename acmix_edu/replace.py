@@ -1,0 +1,109 @@
+"""ACmix in a network that is already there: which convolutions it can take the place of."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from acmix_edu.acmix import ACmix
+
+HEADS = 4
+
+
+def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> list[str]:
+    """Put ``make(name, module)`` in the place of every submodule for which it is not None.
+
+    A module that stands in several places is asked for and made once, under the first of its
+    names, and stays shared. The dtype, device and mode of the new module are the maker's business.
+
+    Returns:
+        The names of all places, parents before what is inside their children.
+    """
+    made: dict[nn.Module, nn.Module | None] = {}
+    names = []
+    for path, parent in list(model.named_modules()):
+        for own_name, child in list(parent._modules.items()):
+            name = f"{path}.{own_name}" if path else own_name
+            if child is not None and child not in made:
+                made[child] = make(name, child)
+            if made.get(child) is not None:
+                setattr(parent, own_name, made[child])
+                names.append(name)
+    return names
+
+
+def replace_conv3x3(
+    model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None
+) -> list[str]:
+    """Put ACmix modules in the place of a network's 3×3 convolutions, in place.
+
+    What can be replaced: an ``nn.Conv2d`` of kernel 3×3 with zero padding 1, dilation 1,
+    groups 1, one stride for both axes, and output channels divisible by 4, the number of heads.
+    The new module has its channels, stride, dtype, device and mode, and new weights: train it.
+    A bias is dropped; the values' projection has one.
+
+    Args:
+        model: any network; its own class stays, its convolutions change.
+        where: ``where(name, convolution)`` says which to replace, ``name`` as in
+            ``model.get_submodule(name)``. When left out, those that can be replaced and keep the
+            number of channels, as in the paper: a stem from 3 channels is left alone.
+
+    Returns:
+        The names of what was replaced.
+
+    Raises:
+        ValueError: ``where`` picks a convolution that ACmix cannot replace, the model itself is
+            the convolution, or nothing is replaced.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1))
+        >>> replace_conv3x3(net)
+        ['1']
+    """
+    if isinstance(model, nn.Conv2d):
+        raise ValueError(
+            "model must contain the convolutions to replace, but it is one itself; assign "
+            f"ACmix({model.in_channels}, {model.out_channels}) in its place."
+        )
+
+    def make(name: str, module: nn.Module) -> ACmix | None:
+        if not isinstance(module, nn.Conv2d):
+            return None
+        reason = _why_not(module)
+        if not (where(name, module) if where else reason is None and _keeps_channels(module)):
+            return None
+        if reason:
+            raise ValueError(f"where picks {name}, which ACmix cannot replace: {reason}.")
+        return _like(module)
+
+    names = swap(model, make)
+    if not names:
+        raise ValueError(
+            "nothing was replaced: no convolution that where picks; without where it must be "
+            "3×3, padding 1, dilation 1, groups 1, with as many outputs as inputs, a multiple of 4."
+        )
+    return names
+
+
+def _keeps_channels(conv: nn.Conv2d) -> bool:
+    return conv.in_channels == conv.out_channels
+
+
+def _why_not(conv: nn.Conv2d) -> str | None:
+    """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
+    if conv.kernel_size != (3, 3):
+        return f"its kernel is {conv.kernel_size}, not (3, 3)"
+    if conv.padding not in ((1, 1), "same") or conv.padding_mode != "zeros":
+        return f"its padding is {conv.padding} ({conv.padding_mode}), not 1 (zeros)"
+    if conv.dilation != (1, 1) or conv.groups != 1:
+        return f"its dilation is {conv.dilation} and its groups {conv.groups}, not 1"
+    if conv.stride[0] != conv.stride[1]:
+        return f"its stride is {conv.stride}, not the same on both axes"
+    if conv.out_channels % HEADS:
+        return f"its {conv.out_channels} output channels are not divisible by {HEADS} heads"
+    return None
+
+
+def _like(conv: nn.Conv2d) -> ACmix:
+    new = ACmix(conv.in_channels, conv.out_channels, head=HEADS, stride=conv.stride[0])
+    return new.to(conv.weight).train(conv.training)

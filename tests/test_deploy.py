@@ -1,0 +1,112 @@
+"""The composed module against the trained one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from acmix_edu import ACmix, DeployedACmix, ResNet, deploy
+
+FORMS = ["grouped", "dense"]
+OPTIONS = [{}, {"kernel_att": 5, "head": 2, "kernel_conv": 5}, {"stride": 2, "dilation": 2},
+           {"head": 8, "kernel_conv": 1, "stride": 3}]  # fmt: skip
+
+
+def trained(**options) -> ACmix:
+    """A module whose every weight, bias and rate differs from its start."""
+    module = ACmix(6, 16, **options).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("size", [(23, 20), (9, 14), (2, 1)])
+def test_composed_is_trained(form, options, size):
+    module, x = trained(**options), torch.randn(2, 6, *size).double()
+    for known in (None, size, (5, 5)):
+        torch.testing.assert_close(deploy(module, known, form)(x), module(x))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_published_state(golden, form):
+    """The published module's own outputs."""
+    state = {n.removeprefix("state/"): t for n, t in golden.items() if n.startswith("state/")}
+    c_in, c_out, kernel_att, head, kernel_conv, stride, dilation = golden["config"].tolist()
+    module = ACmix(c_in, c_out, kernel_att, head, kernel_conv, stride, dilation)
+    module.load_state_dict(state)
+    torch.testing.assert_close(deploy(module, None, form)(golden["x"]), golden["y"])
+
+
+def test_biases_reach_the_border_as_zero_padding_cuts_them():
+    """The dense form's bias map: constant inside, another value in each corner and edge."""
+    module = trained(kernel_att=1)
+    nn.init.zeros_(module.rate1)
+    border = deploy(module, None, "dense")(torch.zeros(1, 6, 7, 8).double())[0, 3]
+    assert border[1:-1, 1:-1].unique().numel() == 1
+    assert border[:2, :2].unique().numel() == 4
+
+
+def test_network_is_copied_and_composed():
+    network = ResNet([1, 1, 1, 1], num_classes=3).double()
+    before = copy.deepcopy(network.state_dict())
+    composed = deploy(network)
+    x = torch.randn(1, 3, 40, 33).double()
+    assert sum(isinstance(m, DeployedACmix) for m in composed.modules()) == 4
+    assert not any(isinstance(m, ACmix) for m in composed.modules())
+    assert network.training and not composed.training
+    torch.testing.assert_close(composed(x), network.eval()(x))
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_later_training_does_not_reach_it():
+    module, x = trained(), torch.randn(1, 6, 9, 9).double()
+    composed = deploy(module)
+    before = composed(x)
+    for parameter in module.parameters():
+        parameter.data.zero_()
+    assert torch.equal(composed(x), before)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_state_and_dtype_travel(form):
+    module = trained()
+    one, other = deploy(module, (9, 9), form), deploy(ACmix(6, 16).double(), (9, 9), form)
+    x = torch.randn(1, 6, 12, 9).double()
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), other(x))
+    assert one.float()(x.float()).dtype == torch.float32
+    assert not list(one.parameters())
+
+
+def test_half_precision_is_composed_exactly():
+    """Products are formed in float64, and only then rounded."""
+    module = trained().half()
+    composed = deploy(module, None, "dense")
+    exact = deploy(copy.deepcopy(module).double(), None, "dense")
+    assert torch.equal(composed.kernel, exact.kernel.half())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((nn.Linear(2, 2),), ValueError, "contains no ACmix"),
+        ((ACmix(4, 4), None, "winograd"), ValueError, "'grouped', 'dense', but 'winograd' came"),
+        ((ACmix(4, 4), (0, 3)), ValueError, "size must be at least 1"),
+    ],
+)
+def test_what_cannot_be_deployed(arguments, error, says):
+    with pytest.raises(error, match=says):
+        deploy(*arguments)
+
+
+def test_inputs_are_checked():
+    composed = deploy(ACmix(4, 4))
+    with pytest.raises(ValueError, match="x must have 4 channels"):
+        composed(torch.randn(1, 3, 5, 5))
+    with pytest.raises(TypeError, match="x must have the dtype of the module"):
+        composed(torch.randn(1, 4, 5, 5).double())
+    with pytest.raises(TypeError, match="module must be an ACmix, but a Linear came"):
+        DeployedACmix(nn.Linear(2, 2))

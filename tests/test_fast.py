@@ -1,0 +1,288 @@
+"""The fast forms against the definition: forward, every gradient, every odd case."""
+
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from acmix_edu import ACmix, LearnableShift
+from acmix_edu import local_attention as by_definition
+from acmix_edu.fast import (
+    band_attention,
+    compose,
+    grouped_convolution,
+    halo_attention,
+    local_attention,
+    multiplicity,
+)
+from acmix_edu.fast.halo import tiles
+
+FORMS = [halo_attention, band_attention]
+SIDES = [1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 23, 31]
+
+
+def configuration(seed: int) -> dict:
+    """A random case: odd, prime and non-square maps, windows larger than the map, all rates."""
+    pick = random.Random(seed)
+    d = pick.choice([1, 2, 3, 4, 8, 16, 32, 128])
+    return {
+        "size": (pick.choice(SIDES), pick.choice(SIDES)),
+        "d": d,
+        "d_v": pick.choice([d, d, d, 5]),
+        "heads": pick.choice([1, 2, 3, 8]) if d < 32 else 1,
+        "window": {
+            "kernel_size": pick.choice([1, 3, 5, 7, 9, 13]),
+            "stride": pick.choice([1, 1, 2, 3, 5]),
+            "dilation": pick.choice([1, 1, 2, 3, 4]),
+        },
+    }
+
+
+def random_maps(case: dict, dtype=torch.float64) -> list[torch.Tensor]:
+    sizes = (case["d"], case["d"], case["d_v"])
+    return [torch.randn(1, case["heads"], d, *case["size"], dtype=dtype) for d in sizes]
+
+
+def with_gradients(function, maps):
+    """The output, and the gradient of every input for one fixed random direction."""
+    maps = [m.detach().requires_grad_() for m in maps]
+    out = function(*maps)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    return [out, *torch.autograd.grad(out, maps, direction)]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize("first", range(0, 320, 40))
+def test_is_the_definition_forward_and_backward(form, first):
+    for seed in range(first, first + 40):
+        torch.manual_seed(seed)
+        case = configuration(seed)
+        maps = random_maps(case)
+        expected = with_gradients(partial(by_definition, **case["window"]), maps)
+        ours = with_gradients(partial(form, **case["window"]), maps)
+        for a, b in zip(ours, expected, strict=True):
+            torch.testing.assert_close(a, b, msg=lambda m, case=case: f"{case}: {m}")
+
+
+@pytest.mark.parametrize("size", [(6, 5), (31, 22)])
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)])
+def test_position_term_shifts_the_keys(size, leading):
+    q, k, v = torch.randn(3, *leading, 4, *size, dtype=torch.float64)
+    maps = [q, k, v, torch.randn(*(1 for _ in leading), 4, *size, dtype=torch.float64)]
+    expected = with_gradients(lambda q, k, v, pe: by_definition(q, k, v, 5, pe, 2, 2), maps)
+    ours = with_gradients(lambda q, k, v, pe: local_attention(q, k, v, 5, pe, 2, 2), maps)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("window", [(1, 1, 1), (3, 1, 3), (7, 2, 1), (13, 3, 4)])
+def test_multiplicity_counts_what_reflection_repeats(size, window):
+    """Walk over the padded line and see which pixel numpy puts there."""
+    k, stride, dilation = window
+    reach = dilation * (k // 2)
+    padded = np.pad(np.arange(size), reach, mode="reflect")
+    counts = multiplicity(size, k, stride, dilation)
+    for row, i in zip(counts, range(0, size, stride), strict=True):
+        seen = padded[i : i + 2 * reach + 1 : dilation]
+        assert row.tolist() == np.bincount(seen, minlength=size).tolist()
+
+
+@pytest.mark.parametrize("window", [(3, 1, 1), (7, 1, 1), (5, 2, 3), (3, 3, 2), (5, 1, 4)])
+@pytest.mark.parametrize("size", [1, 3, 8, 9, 30])
+def test_every_output_pixel_has_one_home_and_its_whole_window(size, window):
+    k, stride, dilation = window
+    cut = tiles(size, k, stride, dilation)
+    tile, place = cut.home
+    assert len({*zip(tile.tolist(), place.tolist(), strict=True)}) == len(range(0, size, stride))
+    assert cut.queries[tile, place].tolist() == list(range(0, size, stride))
+    padded = np.pad(np.arange(size), dilation * (k // 2), mode="reflect")
+    for t, p, i in zip(tile.tolist(), place.tolist(), range(0, size, stride), strict=True):
+        window = padded[i : i + dilation * (k - 1) + 1 : dilation]
+        assert cut.keys[t][cut.near[p]].tolist() == window.tolist()
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_gradcheck(form):
+    maps = torch.randn(3, 2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda m: form(m[0], m[1], m[2], 5, 2, 1), maps)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize("scale", [1e4, -1e4])
+def test_large_logits(form, scale):
+    q, k, v = torch.randn(3, 1, 4, 11, 9)
+    expected = by_definition((q * scale).double(), k.double(), v.double(), 5).float()
+    ours = with_gradients(lambda q, k, v: form(q * scale, k, v, 5), [q, k, v])
+    torch.testing.assert_close(ours[0], expected, rtol=1e-2, atol=1e-2)
+    assert all(f.isfinite().all() for f in ours)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("d", [4, 16, 64])
+def test_low_precision_is_as_good_as_the_plain_form(form, dtype, d):
+    """Error at most 1.5 times the plain form's in the same precision, both against float64."""
+    maps = [f.to(dtype) for f in torch.randn(3, 1, 2, d, 21, 18)]
+    exact = with_gradients(lambda *m: by_definition(*m, 7), [f.double() for f in maps])
+    plain = with_gradients(lambda *m: by_definition(*m, 7), maps)
+    ours = with_gradients(lambda *m: form(*m, 7), maps)
+    for a, b, e in zip(ours, plain, exact, strict=True):
+        assert a.dtype == dtype
+        assert (a.double() - e).norm() <= 1.5 * (b.double() - e).norm()
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_repeats_to_the_bit_and_writes_every_element(form):
+    maps = list(torch.randn(3, 2, 8, 19, 26))
+    first = with_gradients(lambda *m: form(*m, 7), maps)
+    torch.use_deterministic_algorithms(True)  # fills fresh memory with NaN
+    try:
+        again = with_gradients(lambda *m: form(*m, 7), maps)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_any_strides(form, channels_last):
+    maps = [torch.randn(2, 8, 23, 17) for _ in range(3)]
+    if channels_last:
+        other = [m.to(memory_format=torch.channels_last) for m in maps]
+    else:
+        other = [m.mT.contiguous().mT for m in maps]
+    torch.testing.assert_close(form(*other, 5), by_definition(*maps, 5))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_empty_batch(form):
+    maps = [torch.randn(0, 2, 4, 9, 9, requires_grad=True) for _ in range(3)]
+    out = form(*maps, 3)
+    assert out.shape == (0, 2, 4, 9, 9)
+    out.sum().backward()
+
+
+class Largest(TorchDispatchMode):
+    """Remember how many elements the largest tensor had."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
+        return out
+
+
+def test_nothing_is_copied_k_squared_times():
+    maps = torch.randn(3, 1, 16, 56, 56)
+    with Largest() as halo:
+        local_attention(*maps, 7)
+    with Largest() as unfold:
+        local_attention(*maps, 7, backend="unfold")
+    assert halo.elements < 3.2 * maps[0].numel()  # (1 + 6/8)² copies of k
+    assert unfold.elements == 49 * maps[0].numel()
+
+
+def test_band_attention_copies_nothing():
+    maps = torch.randn(3, 1, 64, 14, 14)
+    with Largest() as band:
+        band_attention(*maps, 7)
+    assert band.elements <= maps.numel()
+
+
+@pytest.mark.parametrize("kernel, heads, stride", [(1, 1, 1), (3, 4, 1), (3, 2, 2), (5, 3, 3)])
+def test_one_grouped_convolution_is_fc_and_then_shifts(kernel, heads, stride):
+    shifts = LearnableShift(5, kernel, kernels=heads, stride=stride).double()
+    torch.nn.init.normal_(shifts.weight)
+    fc = torch.randn(kernel**2, 3 * heads, 1, 1, dtype=torch.float64, requires_grad=True)
+
+    def by_two(q, k, v, fc, weight):
+        light = torch.einsum("tm,bmdhw->bdthw", fc.flatten(1), torch.cat([q, k, v], 1))
+        return torch.func.functional_call(shifts, {"weight": weight}, light.flatten(1, 2))
+
+    maps = [torch.randn(2, heads, 5, 9, 6, dtype=torch.float64) for _ in range(3)]
+    maps += [fc, shifts.weight]
+    expected = with_gradients(by_two, maps)
+    ours = with_gradients(
+        lambda q, k, v, fc, weight: grouped_convolution(q, k, v, compose(fc, weight), stride), maps
+    )
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+MODULES = [{}, {"kernel_att": 5, "head": 2, "kernel_conv": 5}, {"stride": 2, "dilation": 3},
+           {"kernel_att": 13, "head": 8, "kernel_conv": 1}]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", MODULES, ids=str)
+@pytest.mark.parametrize("size", [(23, 20), (9, 14), (1, 3)])
+def test_module_is_its_unfold_form(options, size):
+    """One state, two backends: the output, and the gradient of the input and every parameter."""
+    results = []
+    state = ACmix(6, 16, **options).double().state_dict()
+    state = {name: torch.randn(t.shape).double() for name, t in state.items()}
+    x = torch.randn(2, 6, *size, dtype=torch.float64)
+    for backend in (None, "unfold"):
+        module = ACmix(6, 16, **options, backend=backend).double()
+        module.load_state_dict(state)
+        loss = module(x).square().sum()
+        gradients = torch.autograd.grad(loss, list(module.parameters()))
+        results.append([*with_gradients(module, [x]), *gradients])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match=r"backend must be one of None, 'unfold'.*'cuda' came"):
+        ACmix(4, 4, backend="cuda")
+    maps = torch.randn(3, 1, 4, 5, 5)
+    with pytest.raises(ValueError, match="backend must be one of"):
+        local_attention(*maps, 3, backend="flash")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to run the kernel on")
+def test_triton_says_why_it_cannot_run():
+    maps = torch.randn(3, 1, 4, 5, 5)
+    with pytest.raises(RuntimeError, match=r"backend='triton' cannot be used: .*cpu.*Leave"):
+        local_attention(*maps, 3, backend="triton")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"kernel_size": 4}, ValueError, "kernel_size must be odd"),
+        ({"stride": 0}, ValueError, "stride must be at least 1"),
+        ({"dilation": 1.5}, TypeError, "dilation must be a whole number"),
+        ({"k": torch.randn(1, 4, 5, 6)}, ValueError, "q and k must have one shape"),
+        ({"v": torch.randn(1, 4, 6, 5)}, ValueError, "q and v must have one shape"),
+        ({"v": torch.randn(1, 4, 5, 5).half()}, TypeError, "v must have the dtype of q"),
+        ({"pe": torch.randn(1, 3, 5, 5)}, ValueError, "pe must have the shape"),
+        ({"q": torch.zeros(1, 4, 5, 5, dtype=torch.int64)}, TypeError, "floating-point"),
+    ],
+)
+@pytest.mark.parametrize("backend", [None, "unfold"])
+def test_what_cannot_be_used_is_named(arguments, error, says, backend):
+    maps = dict(zip("qkv", torch.randn(3, 1, 4, 5, 5), strict=True)) | {"kernel_size": 3}
+    with pytest.raises(error, match=says):
+        local_attention(**maps | arguments, backend=backend)
+
+
+def test_second_derivatives_need_the_definition():
+    """What the library's fused attention cannot do says so; backend="unfold" can."""
+    maps = torch.randn(3, 1, 4, 25, 25, dtype=torch.float64, requires_grad=True)
+
+    def curvature(backend):
+        out = local_attention(*maps, 3, backend=backend).square().sum()
+        (first,) = torch.autograd.grad(out, maps, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), maps)[0]
+
+    assert curvature("unfold").isfinite().all()
+    with pytest.raises(RuntimeError, match="derivative"):
+        curvature(None)

@@ -1,0 +1,79 @@
+"""Which convolutions are replaced, and that the network around them stays what it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from acmix_edu import ACmix, ResNet, conv3x3, replace_conv3x3
+
+
+def network() -> nn.Sequential:
+    shared = nn.Conv2d(8, 8, 3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),  # 0: from 3 channels
+        nn.Conv2d(8, 8, 3, padding=1, stride=2),  # 1
+        nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), shared),  # 2.0, 2.1, 2.2
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),  # 3: depthwise
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2),  # 4
+        nn.Conv2d(8, 8, 3),  # 5: unpadded
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),  # 6
+        nn.Conv2d(8, 8, 3, padding=1, stride=(1, 2)),  # 7
+        nn.Conv2d(8, 6, 3, padding=1),  # 8: not divisible by 4 heads
+        nn.Conv2d(6, 8, 3, padding="same", bias=False),  # 9
+        shared,  # 10
+    )
+
+
+def test_replaces_what_it_says_and_nothing_else():
+    net = network()
+    before = dict(net.named_modules())
+    assert replace_conv3x3(net) == ["1", "10", "2.2"]
+    assert isinstance(net[1], ACmix) and net[1].stride == 2
+    assert net[2][2] is net[10] and isinstance(net[10], ACmix)
+    assert all(net.get_submodule(n) is before[n] for n in ["0", "2.0", *"3456789"])
+
+
+def test_where_chooses_and_may_change_the_channels():
+    net = network()
+    seen = []
+
+    def where(name, conv):
+        seen.append(name)
+        assert isinstance(conv, nn.Conv2d)
+        return name in {"0", "9"}
+
+    assert replace_conv3x3(net, where) == ["0", "9"]
+    assert (net[0].in_planes, net[0].out_planes, net[9].in_planes) == (3, 8, 6)
+    assert {"0", "2.0", "9", "10"} <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("2.0", r"kernel is \(1, 1\)"), ("3", "groups 8"), ("4", "padding is"), ("5", "padding is"),
+     ("6", "reflect"), ("7", "stride"), ("8", "6 output channels")],
+)  # fmt: skip
+def test_where_cannot_pick_what_does_not_fit(name, says):
+    with pytest.raises(ValueError, match=f"where picks {name}, which ACmix cannot.*{says}"):
+        replace_conv3x3(network(), lambda own, _: own == name)
+
+
+def test_dtype_and_mode_are_kept():
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)).to(torch.bfloat16).eval()
+    replace_conv3x3(net)
+    assert net[0].rate1.dtype == torch.bfloat16 and not net[0].training
+
+
+def test_resnet_becomes_the_acmix_resnet():
+    plain, mixed = ResNet([1, 2, 1, 1], operator=conv3x3), ResNet([1, 2, 1, 1])
+    names = replace_conv3x3(plain)
+    assert len(names) == 5 and all(name.endswith("conv2") for name in names)
+    plain.load_state_dict(mixed.state_dict())
+    x = torch.randn(1, 3, 33, 40)
+    torch.testing.assert_close(plain.eval()(x), mixed.eval()(x))
+
+
+def test_nothing_to_replace():
+    with pytest.raises(ValueError, match="nothing was replaced"):
+        replace_conv3x3(nn.Sequential(nn.Conv2d(4, 4, 1)))
+    with pytest.raises(ValueError, match="is one itself; assign ACmix"):
+        replace_conv3x3(nn.Conv2d(4, 4, 3, padding=1))

@@ -1,0 +1,120 @@
+"""The Triton kernel without a GPU: run by Triton's interpreter, and compiled ahead of time.
+
+The interpreter must be chosen before Triton is imported, so ``triton_cases.py`` runs in processes
+of its own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from acmix_edu.fast import multiplicity, triton_attention
+from acmix_edu.fast.triton_attention import local_attention, log_table, why_not
+
+ROOT = Path(__file__).resolve().parents[1]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton is published for Linux only")
+
+
+@linux
+@pytest.mark.parametrize(("cases", "least"), [("configuration", 60), ("not configuration", 25)])
+def test_in_the_interpreter(cases, least):
+    command = [sys.executable, "-m", "pytest", "tests/triton_cases.py", "-q", "-k", cases]
+    command += ["-p", "no:xdist", "-p", "no:cacheprovider"]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= least  # none was skipped
+
+
+@linux
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "head_dim"), [(torch.float16, 16), (torch.bfloat16, 32), (torch.float32, 64)]
+)
+def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
+    """The kernels fit on a T4, an A100 and an H100, and next to no register is spilled."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from triton_aot import KERNELS, SHARED, compiled, dtypes
+
+    if dtype not in dtypes(capability):
+        dtype = torch.float16
+    found = compiled(capability, dtype, head_dim)
+    assert list(found) == list(KERNELS)
+    for name, resources in found.items():
+        assert resources["shared"] <= SHARED[capability], name
+        assert resources["stack"] <= 16, name
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 12])
+@pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (7, 2, 1), (3, 1, 3), (5, 3, 4)])
+def test_the_table_holds_all_keys_of_a_window(size, k, stride, dilation):
+    table, reach = log_table(size, k, stride, dilation, torch.device("cpu")), dilation * (k // 2)
+    expected = multiplicity(size, k, stride, dilation)
+    assert table.shape == (expected.shape[0], 2 * reach + 1)
+    for row, i in enumerate(range(0, size, stride)):
+        for step, count in enumerate(table[row].exp2().round().int().tolist()):
+            y = i + step - reach
+            assert count == (expected[row, y] if 0 <= y < size else 0)
+
+
+def fake_maps(dtype=torch.float32, d=16, device="cuda"):
+    with FakeTensorMode():
+        return [torch.empty(1, 2, d, 7, 7, dtype=dtype, device=device) for _ in range(3)]
+
+
+@linux
+@pytest.mark.parametrize(
+    ("capability", "maps", "sentence"),
+    [
+        ((9, 0), {}, None),
+        ((8, 0), {"dtype": torch.bfloat16, "d": 256}, None),
+        ((7, 5), {"dtype": torch.float16}, None),
+        ((9, 0), {"device": "cpu"}, "needs a CUDA device, but the maps are on cpu"),
+        ((9, 0), {"dtype": torch.float64}, "not in torch.float64"),
+        ((7, 0), {}, "needs compute capability 7.5"),
+        ((7, 5), {"dtype": torch.bfloat16}, "bfloat16 needs compute capability 8.0"),
+        ((7, 5), {"d": 256}, "up to 128 features a head"),
+        ((9, 0), {"d": 300}, "up to 256 features a head"),
+    ],
+)
+def test_why_not(capability, maps, sentence, monkeypatch):
+    monkeypatch.setattr(triton_attention, "capability", lambda _: capability)
+    reason = why_not(*fake_maps(**maps), 7)
+    assert reason is None if sentence is None else sentence in reason
+
+
+@linux
+def test_why_not_is_raised():
+    q = torch.zeros(1, 1, 4, 3, 3)
+    with pytest.raises(RuntimeError, match="needs a CUDA device"):
+        local_attention(q, q, q, 3)
+
+
+@linux
+def test_fake_tensors_run_no_kernel(monkeypatch):
+    monkeypatch.setattr(triton_attention, "INTERPRETED", True)
+    q, k, v = fake_maps(device="cpu")
+    with q.fake_mode:
+        assert local_attention(q, k, v, 7, stride=2).shape == (1, 2, 16, 4, 4)
+
+
+def test_the_package_works_without_triton():
+    code = """
+import sys
+sys.modules["triton"] = None  # importing it now fails
+import torch
+from acmix_edu import ACmix
+from acmix_edu.fast import multiplicity, triton_attention
+f = torch.zeros(1, 1, 4, 3, 3)
+print(triton_attention.why_not(f, f, f, 3))
+print(ACmix(4, 4)(torch.zeros(1, 4, 3, 3)).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "pip install triton" in done.stdout

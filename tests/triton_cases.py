@@ -1,0 +1,238 @@
+"""The Triton kernel against the plain form, on whatever device runs it.
+
+``test_triton_attention.py`` runs this file in Triton's interpreter, on the CPU, in processes of
+their own (the interpreter must be chosen before Triton is imported). ``test_gpu.py`` runs the same
+checks on a GPU.
+"""
+
+import contextlib
+import random
+
+import pytest
+import torch
+from conftest import GOLDEN
+
+from acmix_edu import ACmix, split_heads
+from acmix_edu import local_attention as plain_attention
+from acmix_edu.fast.triton_attention import local_attention
+
+CPU = torch.device("cpu")
+FORWARD = torch.ops.acmix_edu.local_attention.default
+BACKWARD = torch.ops.acmix_edu.local_attention_backward.default
+# NumPy, which stands in for the GPU, reports what a GPU does not: 0/0 in pixels outside the map.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def configuration(seed: int, pixels: int = 32) -> dict:
+    """Draw sizes: odd, prime, one-pixel and non-square maps, windows larger than the map."""
+    draw = random.Random(seed)
+    sides = [1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 23, 31]
+    sides = [side for side in sides if side * side <= 6 * pixels]
+    height = draw.choice(sides)
+    width = draw.choice([side for side in sides if side * height <= pixels])
+    heads = draw.choice([1, 2, 3, 8]) if height * width <= pixels // 3 else 1
+    return {
+        "size": (
+            draw.choice([1, 2]) if heads < 3 else 1,
+            heads,
+            draw.choice([1, 2, 5, 8, 16, 16, 17, 32, 64, 128]),
+            height,
+            width,
+        ),
+        "kernel_size": draw.choice([3, 3, 5, 7, 7, 9, 11, 13]),
+        "stride": draw.choice([1, 1, 1, 2, 3]),
+        "dilation": draw.choice([1, 1, 1, 2, 3, 4]),
+        "position": draw.random() < 0.7,
+        "layout": draw.choice(["BCHW", "channels_last", "chunks", "columns first"]),
+        "seed": seed,
+    }
+
+
+def maps(size, layout, device=CPU, scale=1.0) -> list[torch.Tensor]:
+    """Three float64 maps [B, N, d, H, W] as views of what networks hand over."""
+    batch, heads, d, height, width = size
+    if layout == "chunks":
+        f = torch.randn(batch, 3 * heads * d, height, width, dtype=torch.float64).chunk(3, dim=1)
+    else:
+        f = torch.randn(3, batch, heads * d, height, width, dtype=torch.float64).unbind()
+    if layout == "channels_last":
+        f = [one.contiguous(memory_format=torch.channels_last) for one in f]
+    if layout == "columns first":
+        f = [one.mT.contiguous().mT for one in f]
+    return [split_heads(scale * one, heads).to(device) for one in f]
+
+
+@contextlib.contextmanager
+def poison():
+    """Fill what is allocated with NaN, so that a pixel that nobody writes is found."""
+    torch.use_deterministic_algorithms(True)  # PyTorch then fills new memory with NaN
+    try:
+        assert torch.empty_permuted((3, 2), (1, 0)).isnan().all()
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def run(attention, inputs, grad, dtype, *window) -> list[torch.Tensor]:
+    """The output and all gradients, in float64."""
+    cast = [None if f is None else f.to(dtype).detach().requires_grad_() for f in inputs]
+    out = attention(*cast[:3], window[0], cast[3], *window[1:])
+    grads = torch.autograd.grad(out, [f for f in cast if f is not None], grad.to(dtype))
+    return [f.detach().double() for f in (out, *grads)]
+
+
+def check(size, kernel_size, stride, dilation, position, layout, seed, dtype=torch.float32,
+          device=CPU, scale=1.0, attention=local_attention):  # fmt: skip
+    """Compare with float64: at most 1.5 times the error of the plain form in the same precision.
+
+    And where the plain form happens to be exact, a few roundings: of the largest number, and, as
+    they are in an exponent, of the largest logit, which the kernel computes in float32.
+    """
+    torch.manual_seed(seed)
+    q, k, v = (f.to(dtype).double() for f in maps(size, layout, device, scale))
+    pe = torch.randn(1, 1, *size[2:], dtype=torch.float64, device=device).to(dtype).double()
+    inputs = (q, k, v, pe if position else None)
+    window = kernel_size, stride, dilation
+    rows, columns = (-(-side // stride) for side in size[3:])
+    grad = torch.randn(*size[:3], rows, columns, dtype=torch.float64, device=device)
+    grad = grad.to(dtype).double()
+    exact = run(plain_attention, inputs, grad, torch.float64, *window)
+    plain = run(plain_attention, inputs, grad, dtype, *window)
+    with poison():
+        fast = run(attention, inputs, grad, dtype, *window)
+    roundings = 8 * torch.finfo(dtype).eps + 4 * torch.finfo(torch.float32).eps * largest_logit(
+        q, k
+    )
+    names = ["out", "grad of q", "grad of k", "grad of v", "grad of pe"]
+    for name, a, b, c in zip(names, fast, plain, exact, strict=False):
+        assert a.shape == c.shape
+        assert a.isfinite().all(), f"{name} is not finite"
+        allowed = 1.5 * (b - c).abs().max() + roundings * c.abs().max().clamp(1)
+        error = (a - c).abs().max()
+        assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+def largest_logit(q: torch.Tensor, k: torch.Tensor) -> float:
+    """A bound on |qᵀk|/√d over all pairs of pixels, window or not."""
+    return (q.norm(dim=2).max() * k.norm(dim=2).max() / q.shape[2] ** 0.5).item()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_configuration(seed):
+    check(**configuration(seed))
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_half_precision(seed):
+    check(**configuration(seed), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_logits_of_ten_thousand(dtype):
+    size = (1, 1, 16, 5, 9)
+    torch.manual_seed(0)
+    q, k, _ = maps(size, "BCHW", scale=60)
+    assert (q.flatten(3).mT @ k.flatten(3)).abs().max() / 4 > 1e4
+    check(size, 7, 1, 1, False, "BCHW", seed=0, dtype=dtype, scale=60)
+
+
+def test_equal_bit_for_bit():
+    inputs = (*maps((1, 2, 16, 7, 9), "BCHW"), torch.randn(1, 1, 16, 7, 9))
+    grad = torch.randn(1, 2, 16, 7, 9)
+    first, second = (run(local_attention, inputs, grad, torch.float32, 7, 1, 1) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 4, 3, 5), (2, 1, 3, 4, 3, 5)])
+def test_any_leading_dimensions(shape):
+    q, k, v = torch.randn(3, *shape)
+    torch.testing.assert_close(local_attention(q, k, v, 3), plain_attention(q, k, v, 3))
+
+
+def test_an_empty_batch():
+    q, k, v = (torch.randn(0, 2, 4, 3, 5, requires_grad=True) for _ in range(3))
+    out = local_attention(q, k, v, 3)
+    assert out.shape == q.shape
+    assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
+
+
+@pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_output_has_the_memory_format_of_the_input(layout, stride):
+    q, k, v = (f.float() for f in maps((2, 2, 4, 4, 6), layout))
+    out = local_attention(q, k, v, 3, stride=stride).flatten(1, 2)
+    formats = {"BCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+    assert out.is_contiguous(memory_format=formats[layout])
+
+
+def test_a_gradient_without_memory_of_its_own():
+    q, k, v = (torch.randn(1, 2, 4, 3, 5, requires_grad=True) for _ in range(3))
+    fast = torch.autograd.grad(local_attention(q, k, v, 3).sum(), (q, k, v))  # an expanded 1
+    plain = torch.autograd.grad(plain_attention(q, k, v, 3).sum(), (q, k, v))
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_only_these_are_kept_for_the_backward_pass():
+    kept = []
+    q, k, v = (torch.randn(1, 2, 4, 3, 5, requires_grad=True) for _ in range(3))
+    with torch.autograd.graph.saved_tensors_hooks(lambda f: kept.append(f) or f, lambda f: f):
+        out = local_attention(q, k, v, 3)
+    own = {f.untyped_storage().data_ptr() for f in (q, k, v)}
+    new = [f for f in kept if f.untyped_storage().data_ptr() not in own]
+    assert sum(f.numel() for f in new) == out.numel() + 2 * 3 * 5  # lse: one number a query
+
+
+@pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
+def test_opcheck(layout):
+    maps_ = [f.float().requires_grad_() for f in maps((1, 2, 4, 2, 3), layout)]
+    torch.library.opcheck(FORWARD, (*maps_, 3, 1, 1, False))
+    q, k, v = (f.detach() for f in maps_)
+    out, lse = FORWARD(q, k, v, 3, 1, 1, False)
+    torch.library.opcheck(BACKWARD, (torch.ones_like(out), q, k, v, out, lse, 3, 1, 1, False))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_in_one_graph(dynamic):
+    compiled = torch.compile(local_attention, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    inputs = (*maps((1, 2, 4, 3, 5), "BCHW"), torch.randn(1, 1, 4, 3, 5))
+    for stride in (1, 2):
+        grad = torch.randn(1, 2, 4, -(-3 // stride), -(-5 // stride))
+        both = [run(f, inputs, grad, torch.float32, 3, stride) for f in (compiled, local_attention)]
+        for a, b in zip(*both, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_autocast_decides_the_dtype():
+    q, k, v = torch.randn(3, 1, 2, 4, 3, 5)
+    with torch.autocast("cpu", torch.float16):
+        out = local_attention(q, k.half(), v, 3)
+    torch.testing.assert_close(out, local_attention(q.half(), k.half(), v.half(), 3))
+
+
+def test_second_derivatives_are_refused():
+    q, k, v = (torch.randn(1, 1, 4, 2, 3, requires_grad=True) for _ in range(3))
+    (grad,) = torch.autograd.grad(local_attention(q, k, v, 3).sum(), q, create_graph=True)
+    with pytest.raises(NotImplementedError, match='backend="unfold"'):
+        torch.autograd.grad(grad.sum(), q)
+
+
+@pytest.mark.parametrize("golden", [GOLDEN[0], GOLDEN[5]], indirect=True)
+def test_acmix(golden):
+    check_acmix(golden)
+
+
+def check_acmix(golden: dict[str, torch.Tensor]) -> None:
+    """The module, by the kernel: the published module's results and every gradient."""
+    module = ACmix(*golden["config"].tolist(), backend="triton").to(golden["x"].device)
+    state = {k.removeprefix("state/"): v for k, v in golden.items() if k.startswith("state/")}
+    module.load_state_dict(state)
+    x = golden["x"].requires_grad_()
+    y = module(x)
+    y.backward(golden["grad_y"])
+    torch.testing.assert_close(y, golden["y"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x.grad, golden["grad_x"], rtol=1e-5, atol=1e-5)
+    for name, parameter in module.named_parameters():
+        expected = golden[f"grad/{name}"]
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-5, atol=2e-5)

@@ -11,7 +11,7 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 PACKAGE := $(shell find acmix_edu -type f -not -name '*.pyc' 2>/dev/null)
 COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
 
-.PHONY: help book serve test lint unit notebooks browser bench bugs lab colab strip clean
+.PHONY: help book serve test lint unit notebooks browser bench gpu bugs lab colab strip clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -54,6 +54,12 @@ browser: $(READY) ## the browser tests, against the built book
 
 bench: $(READY) ## the benchmarks: one file, one question
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the figures for benchmarks/results
+	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "PyTorch finds no CUDA device here.")'
+	$(BIN)/python -m pytest tests/test_gpu.py -q
+	$(MAKE) --no-print-directory notebooks
+	$(BIN)/python benchmarks/attention_gpu.py
 
 bugs: $(READY) ## plant 25 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
 	$(BIN)/python tests/planted_bugs.py

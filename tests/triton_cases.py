@@ -127,6 +127,15 @@ def test_half_precision(seed):
     check(**configuration(seed), dtype=torch.float16)
 
 
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "dilation"),
+    [(7, 1, 1), (13, 1, 1), (5, 1, 4), (11, 2, 2), (13, 2, 2)],
+)
+def test_several_blocks_side_by_side(kernel_size, stride, dilation):
+    """40 columns: four neighbours are moved at once, so that blocks begin before their window."""
+    check((1, 1, 4, 2, 40), kernel_size, stride, dilation, True, "BCHW", 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_logits_of_ten_thousand(dtype):
     size = (1, 1, 16, 5, 9)

@@ -459,6 +459,8 @@ def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_window) -> str 
     """
     if triton is None:
         return "Triton is not installed; pip install triton."
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
+        return f"The kernel needs Triton 3.3 or newer, but {triton.__version__} is installed."
     if torch.version.hip:
         return "The Triton kernel has not been tried on ROCm."
     if not INTERPRETED and q.device.type != "cuda":

@@ -1,0 +1,168 @@
+"""What needs a CUDA device: the Triton kernel as it really runs.
+
+Each configuration compiles kernels of its own, so let several processes do it:
+``pytest tests/test_gpu.py -n 8``.
+"""
+
+import pytest
+import torch
+import triton_cases
+from conftest import GOLDEN
+from triton_cases import check, configuration, maps, run
+
+from acmix_edu import ACmix
+from acmix_edu import local_attention as plain_attention
+from acmix_edu.fast import triton_attention
+from acmix_edu.fast.triton_attention import local_attention
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def _float32_means_float32():
+    """cuDNN would otherwise round the inputs of float32 convolutions to TF32."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def skip_without(dtype, device):
+    if dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) < (8, 0):
+        pytest.skip("bfloat16 needs compute capability 8.0")
+
+
+@pytest.mark.parametrize("seed", range(1000, 1300))
+def test_configuration(seed, cuda):
+    check(**configuration(seed, pixels=961), device=cuda)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("seed", range(2000, 2040))
+def test_half_precision(seed, dtype, cuda):
+    skip_without(dtype, cuda)
+    check(**configuration(seed, pixels=400), dtype=dtype, device=cuda)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
+@pytest.mark.parametrize("size", [(2, 4, 16, 56, 56), (2, 4, 64, 14, 14), (1, 4, 128, 7, 7)])
+def test_the_maps_of_a_resnet(size, layout, dtype, cuda):
+    skip_without(dtype, cuda)
+    check(size, 7, 1, 1, True, layout, 0, dtype=dtype, device=cuda)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_of_ten_thousand(dtype, cuda):
+    skip_without(dtype, cuda)
+    check((1, 2, 16, 15, 19), 7, 1, 1, False, "BCHW", 0, dtype=dtype, device=cuda, scale=60)
+
+
+def test_tf32_is_an_option(cuda):
+    if torch.cuda.get_device_capability(cuda) < (8, 0):
+        pytest.skip("TF32 needs compute capability 8.0")
+    q, k, v = (f.float() for f in maps((2, 4, 16, 28, 28), "BCHW", cuda))
+    exact = plain_attention(q.double(), k.double(), v.double(), 7)
+    rounded, precise = (local_attention(q, k, v, 7, allow_tf32=b).double() for b in (True, False))
+    assert (precise - exact).abs().max() < 1e-5
+    assert (rounded - exact).abs().max() < 2e-2  # 10 bits of mantissa, logits of about 5
+
+
+def test_equal_bit_for_bit(cuda):
+    inputs = (*maps((8, 4, 16, 56, 56), "BCHW", cuda), torch.randn(1, 1, 16, 56, 56, device=cuda))
+    grad = torch.randn(8, 4, 16, 56, 56, device=cuda)
+    first, *others = (run(local_attention, inputs, grad, torch.float16, 7, 1, 1) for _ in range(4))
+    for other in others:
+        for a, b in zip(first, other, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
+def test_compiled_in_one_graph(layout, cuda):
+    compiled = torch.compile(local_attention, fullgraph=True)
+    inputs = (*maps((2, 4, 16, 14, 14), layout, cuda), torch.randn(1, 1, 16, 14, 14, device=cuda))
+    grad = torch.randn(2, 4, 16, 14, 14, device=cuda)
+    both = [run(f, inputs, grad, torch.float32, 7, 1, 1) for f in (compiled, local_attention)]
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_captured_in_a_cuda_graph(cuda):
+    q, k, v = (f.half().requires_grad_() for f in maps((2, 4, 16, 28, 28), "BCHW", cuda))
+    grad = torch.randn_like(q)
+
+    def step():
+        out = local_attention(q, k, v, 7)
+        return out, *torch.autograd.grad(out, (q, k, v), grad)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        q.copy_(torch.randn_like(q))
+    graph.replay()
+    for a, b in zip(captured, step(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_kept_for_the_backward_pass(dtype, cuda):
+    skip_without(dtype, cuda)
+    q, k, v = (f.to(dtype).requires_grad_() for f in maps((8, 4, 16, 56, 56), "BCHW", cuda))
+    local_attention(q, k, v, 7)  # the tables are made once
+    before = torch.cuda.memory_allocated()
+    out = local_attention(q, k, v, 7)
+    kept = torch.cuda.memory_allocated() - before
+    lse = 4 * out.numel() // 16
+    assert kept <= out.numel() * out.element_size() + lse + 2048  # rounded up to 512 bytes each
+
+
+def test_more_than_two_to_the_31_numbers(cuda):
+    size = (10_800, 4, 16, 56, 56)
+    if torch.cuda.get_device_properties(cuda).total_memory < 40e9:
+        pytest.skip("four maps of 4.3 GB each are needed")
+    q, k, v = (torch.randn(size, dtype=torch.float16, device=cuda) for _ in range(3))
+    assert q.numel() > 2**31
+    out = local_attention(q, k, v, 7)[-2:]
+    plain = plain_attention(q[-2:].float(), k[-2:].float(), v[-2:].float(), 7)
+    torch.testing.assert_close(out.float(), plain, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_autocast_decides_the_dtype(dtype, cuda):
+    skip_without(dtype, cuda)
+    module = ACmix(16, 16, backend="triton").to(cuda)
+    x = torch.randn(2, 16, 14, 14, device=cuda)
+    with torch.autocast("cuda", dtype):
+        y = module(x)
+    y.float().sum().backward()
+    torch.testing.assert_close(y.float(), module(x), rtol=5e-2, atol=5e-2)
+    assert all(parameter.grad.dtype == torch.float32 for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("golden", GOLDEN, indirect=True)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_acmix(golden, layout, cuda):
+    golden = {name: value.to(cuda) for name, value in golden.items()}
+    golden["x"] = golden["x"].contiguous(memory_format=layout)
+    triton_cases.check_acmix(golden)
+
+
+def test_the_kernel_is_the_default(cuda, monkeypatch):
+    calls = []
+    launch = triton_attention.launch
+    monkeypatch.setattr(triton_attention, "launch", lambda *a: calls.append(a[0]) or launch(*a))
+    ACmix(16, 16).to(cuda)(torch.randn(1, 16, 14, 14, device=cuda))
+    assert calls == [triton_attention.forward_kernel]

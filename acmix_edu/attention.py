@@ -23,12 +23,12 @@ def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
     """
     head = whole_number("head", head)
     feature_map("f", f)
-    if f.shape[1] % head:
+    if not torch.jit.is_tracing() and f.shape[1] % head:
         raise ValueError(
             f"the {f.shape[1]} channels of f cannot be cut into head={head} equal parts; "
             "head must divide the number of channels."
         )
-    return f.unflatten(1, (head, f.shape[1] // head))
+    return f.reshape(f.shape[0], head, f.shape[1] // head, *f.shape[2:])
 
 
 def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
@@ -60,9 +60,9 @@ def reflect(positions: torch.Tensor, size: int) -> torch.Tensor:
         >>> reflect(torch.tensor([-2, 0, 3]), 3)
         tensor([2, 0, 1])
     """
-    period = max(2 * (size - 1), 1)
-    folded = positions.remainder(period)
-    return torch.minimum(folded, period - folded) if size > 1 else folded
+    period = 2 * (size - 1) + 1 // size  # at least 1
+    folded = positions - positions.div(period, rounding_mode="floor") * period  # ONNX knows it
+    return torch.minimum(folded, period - folded)
 
 
 def reflect_pad(f: torch.Tensor, pad: int) -> torch.Tensor:
@@ -133,9 +133,12 @@ def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tens
             "pass dtype=torch.float32, or leave it out."
         )
     exact = torch.promote_types(dtype, torch.float32)
-    x = torch.linspace(-1, 1, width, dtype=exact, device=device).expand(height, width)
-    y = torch.linspace(-1, 1, height, dtype=exact, device=device)[:, None].expand(height, width)
-    return torch.stack([x, y])[None].to(dtype)
+    x, y = (  # linspace(-1, 1, n), which takes no n that an exporter leaves open
+        torch.arange(n, dtype=exact, device=device) * 2 / (n - 1 + 1 // n) - 1
+        for n in (width, height)
+    )
+    shape = (height, width)
+    return torch.stack([x.expand(shape), y[:, None].expand(shape)])[None].to(dtype)
 
 
 def local_attention_weights(
@@ -393,10 +396,12 @@ def entropy(weights: torch.Tensor) -> torch.Tensor:
 
 def check_maps(q, k, v, kernel_size: int, pe=None, stride: int = 1, dilation: int = 1) -> None:
     """Raise unless :func:`local_attention` takes these arguments."""
-    _same_shape(q, v, "q", "v", features=False)
-    _same_shape(q, k, "q", "k")
     odd_kernel("kernel_size", kernel_size)
     whole_numbers(stride=stride, dilation=dilation)
+    if torch.jit.is_tracing():
+        return  # the shapes are symbols there
+    _same_shape(q, v, "q", "v", features=False)
+    _same_shape(q, k, "q", "k")
     if pe is not None:
         _check_position(pe, q)
 

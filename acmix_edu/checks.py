@@ -7,6 +7,8 @@ import torch
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
     """Return ``value`` as an int if it is one, NumPy's included, of at least ``least``."""
+    if torch.jit.is_tracing():
+        return value  # a size is a symbol there
     number = _integer(value)
     if number is None:
         raise TypeError(
@@ -22,8 +24,10 @@ def whole_number(name: str, value: int, least: int = 1) -> int:
 
 def _integer(value) -> int | None:
     """Return what Python takes for an index, but no bool; None for all else."""
+    if isinstance(value, int | torch.SymInt):  # the symbol of a size that an exporter leaves open
+        return None if isinstance(value, bool) else value
     try:
-        return None if isinstance(value, bool) else operator.index(value)
+        return operator.index(value)
     except TypeError:
         return None
 
@@ -115,6 +119,8 @@ def feature_map(name: str, x: torch.Tensor, channels: int | None = None) -> torc
         raise ValueError(
             f"{name} must have the shape [B, C, H, W], but {list(x.shape)} came{mend}."
         )
+    if torch.jit.is_tracing():
+        return x  # its shape is made of symbols
     if channels is not None and x.shape[1] != channels:
         mend = (
             f"; {name} looks channels-last in shape, use {name}.permute(0, 3, 1, 2)"

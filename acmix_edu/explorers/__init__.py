@@ -8,5 +8,6 @@ except ImportError as error:
     ) from error
 
 from acmix_edu.explorers.mixing import MixingExplorer
+from acmix_edu.explorers.panel import SpeedPanel
 
-__all__ = ["MixingExplorer"]
+__all__ = ["MixingExplorer", "SpeedPanel"]

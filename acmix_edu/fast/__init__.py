@@ -35,8 +35,9 @@ def local_attention(
 
     Args:
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
-        backend: None chooses: the Triton kernel where it can run, else halo attention. "unfold"
-            is the definition, with its k² copies; "halo" is plain PyTorch; "triton" insists.
+        backend: None chooses: the Triton kernel where it can run, else halo attention, which is
+            also what is traced and exported. "unfold" is the definition, with its k² copies;
+            "halo" is plain PyTorch; "triton" insists.
 
     Returns:
         ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all of them up to rounding.
@@ -54,7 +55,7 @@ def local_attention(
     check_backend(backend)
     if backend == "unfold":
         return attention.local_attention(*arguments)
-    if backend == "halo" or (backend is None and not q.is_cuda):
+    if backend == "halo" or (backend is None and _is_for_elsewhere(q)):
         return halo.local_attention(*arguments)
     attention.check_maps(*arguments)
     reason = triton_attention.why_not(q, k, v, kernel_size, stride, dilation)
@@ -63,6 +64,11 @@ def local_attention(
     if backend == "triton":
         raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
     return halo.local_attention(*arguments)
+
+
+def _is_for_elsewhere(q: torch.Tensor) -> bool:
+    """Will this not run on a CUDA device, or end in a file that others must be able to run?"""
+    return not q.is_cuda or torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def check_backend(backend: str | None) -> str | None:

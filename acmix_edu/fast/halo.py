@@ -192,8 +192,7 @@ def _pixels(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tens
 def _gather(f: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Copy pixels of a map ``[..., d, H, W]`` as tokens: ``[-1, n, pixels of a tile, d]``."""
     tokens = f.movedim(f.dim() - 3, f.dim() - 1).reshape(-1, f.shape[-2] * f.shape[-1], f.shape[-3])
-    chosen = tokens.index_select(1, pixels.flatten())
-    return chosen.reshape(tokens.shape[0], *pixels.shape, tokens.shape[2])
+    return tokens.index_select(1, pixels.flatten()).unflatten(1, pixels.shape)
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

@@ -11,7 +11,7 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 PACKAGE := $(shell find acmix_edu -type f -not -name '*.pyc' 2>/dev/null)
 COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
 
-.PHONY: help book serve test lint unit notebooks browser bench gpu bugs lab colab strip clean
+.PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab strip clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -60,6 +60,9 @@ gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the 
 	$(BIN)/python -m pytest tests/test_gpu.py -q
 	$(MAKE) --no-print-directory notebooks
 	$(BIN)/python benchmarks/attention_gpu.py
+
+runs: $(READY) ## train every arm on every task again, for chapter 08 (an hour); finished runs are kept
+	$(BIN)/python -m acmix_edu.training.runs
 
 bugs: $(READY) ## plant 25 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
 	$(BIN)/python tests/planted_bugs.py

@@ -1,0 +1,162 @@
+"""A small network in which one thing changes: the operator that looks at the neighbours."""
+
+import torch
+from torch import nn
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.attention import entropy
+from acmix_edu.depthwise import shift_kernels
+
+WIDTHS = (16, 32, 64)  # on maps of 16×16, 8×8, 4×4
+WINDOWS = (7, 5, 3)  # each smaller than its map
+HEADS = 4
+
+
+class OnePath(ACmix):
+    """ACmix with one of α, β fixed at zero; the path that is multiplied by it is not computed."""
+
+    def __init__(self, planes: int, window: int, path: str):
+        super().__init__(planes, planes, kernel_att=window, head=HEADS)
+        self.path = path
+        off, unused = self.rate1, [self.conv_p]
+        if path == "attention":
+            off, unused = self.rate2, [self.fc, self.dep_conv]
+        off.data.zero_()
+        for parameter in (off, *(p for module in unused for p in module.parameters())):
+            parameter.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.project(x)
+        if self.path == "attention":
+            return self.rate1 * self.attention_path(*maps)
+        return self.rate2 * self.convolution_path(*maps)
+
+
+def _acmix(planes: int, window: int) -> ACmix:
+    return ACmix(planes, planes, kernel_att=window, head=HEADS)
+
+
+def _lost(planes: int, window: int) -> ACmix:
+    """As in the published ResNet, whose constructor draws every convolution's weight again."""
+    module = _acmix(planes, window)
+    nn.init.kaiming_normal_(module.dep_conv.weight, mode="fan_out", nonlinearity="relu")
+    return module
+
+
+def _fixed_shifts(planes: int, window: int) -> ACmix:
+    module = _acmix(planes, window)
+    module.dep_conv.weight.requires_grad_(False)
+    return module
+
+
+def _half(planes: int, window: int) -> ACmix:
+    module = _acmix(planes, window)
+    for rate in (module.rate1, module.rate2):
+        rate.requires_grad_(False)
+    return module
+
+
+ARMS = {
+    "conv3x3": lambda planes, window: nn.Conv2d(planes, planes, 3, padding=1),
+    "attention": lambda planes, window: OnePath(planes, window, "attention"),
+    "convolution": lambda planes, window: OnePath(planes, window, "convolution"),
+    "acmix": _acmix,
+    "lost-init": _lost,
+    "fixed-shift": _fixed_shifts,
+    "half-half": _half,
+}
+
+
+class Block(nn.Module):
+    """Residual block: the operator, then a 1×1 convolution, each with group norm.
+
+    Group norm, because it treats every picture alone: a batch that is split over processes gives
+    the same numbers as the whole batch. Batch norm's statistics would differ.
+    """
+
+    def __init__(self, planes: int, operator: nn.Module):
+        super().__init__()
+        self.operator = operator
+        self.norm1 = nn.GroupNorm(HEADS, planes)
+        self.pointwise = nn.Conv2d(planes, planes, 1, bias=False)
+        self.norm2 = nn.GroupNorm(HEADS, planes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.norm1(self.operator(x)).relu()
+        return (x + self.norm2(self.pointwise(out))).relu()
+
+
+class Network(nn.Module):
+    """Stem 2×2/2, three stages of one block, global average, linear.
+
+    Between stages a 2×2 average and a 1×1 convolution: the arm's operator is the only learned
+    one that looks at neighbours.
+
+    Args:
+        arm: a name from ``ARMS``.
+        classes: outputs of the linear layer.
+        seed: of the initial weights. Arms with the same seed share those that they have in common
+            up to the first operator.
+
+    Shape:
+        ``[B, 3, 32, 32]`` → ``[B, classes]``.
+
+    Example:
+        >>> Network("acmix", classes=10)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, arm: str, classes: int, seed: int = 0):
+        super().__init__()
+        if arm not in ARMS:
+            raise ValueError(f"arm must be one of {', '.join(ARMS)}, but {arm!r} came.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.stem = nn.Conv2d(3, WIDTHS[0], 2, stride=2)
+            self.stages = nn.ModuleList()
+            before = WIDTHS[0]
+            for planes, window in zip(WIDTHS, WINDOWS, strict=True):
+                reduce = nn.Identity()
+                if planes != before:
+                    reduce = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, planes, 1))
+                block = Block(planes, ARMS[arm](planes, window))
+                self.stages.append(nn.Sequential(reduce, block))
+                before = planes
+            self.fc = nn.Linear(before, classes)
+            for module in self.modules():  # as in ResNet; dep_conv is none, and keeps its start
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(4 * x - 2)
+        for stage in self.stages:
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+    @torch.no_grad()
+    def observe(self, x: torch.Tensor) -> list[dict[str, float]]:
+        """Return what each ACmix does on pictures x: α, β, norm share, drift, entropy.
+
+        "share" is the attention path's part of the output's norm, "drift" the distance of
+        ``dep_conv`` from its shift kernels, as a fraction of their norm, "entropy" that of the
+        attention weights, as a fraction of the largest possible.
+        """
+        layers = []
+        x = self.stem(4 * x - 2)
+        for reduce, block in self.stages:
+            x = reduce(x)
+            if isinstance(block.operator, ACmix):
+                layers.append(_observe(block.operator, x))
+            x = block(x)
+        return layers
+
+
+def _observe(module: ACmix, x: torch.Tensor) -> dict[str, float]:
+    shifts = shift_kernels(module.kernel_conv).to(module.dep_conv.weight)
+    shifts = shifts.expand_as(module.dep_conv.weight)
+    values = {
+        "alpha": module.rate1, "beta": module.rate2, "share": module.norm_share(x),
+        "drift": (module.dep_conv.weight - shifts).norm() / shifts.norm(),
+        "entropy": entropy(module.explain(x)["att"]).mean(),
+    }  # fmt: skip
+    return {name: round(float(value), 5) for name, value in values.items()}

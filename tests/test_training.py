@@ -1,0 +1,346 @@
+"""Training: the tasks are what they say, runs repeat, stop, go on, and split over processes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from acmix_edu import ACmix
+from acmix_edu.training import ARMS, Network, Plan, load, loop, released, train
+from acmix_edu.training.__main__ import main
+from acmix_edu.training.data import Data
+
+ROOT = Path(__file__).parent.parent
+SMALL = Plan(data="digits", epochs=2, batch_size=8)
+
+
+def few(name: str = "digits", train: int = 40, test: int = 16) -> Data:
+    """The first pictures of a data set."""
+    d = load(name)
+    return Data(d.train_x[:train], d.train_y[:train], d.test_x[:test], d.test_y[:test], d.classes)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module, **tolerance) -> None:
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), **tolerance)
+
+
+# the tasks
+
+
+@pytest.mark.parametrize("name", ["texture", "match", "mixture", "digits", "rotation"])
+def test_data_are_pictures_and_the_same_every_time(name):
+    d, again = load(name), load(name)
+    assert torch.equal(d.train_x, again.train_x) and torch.equal(d.test_y, again.test_y)
+    for x, y in ((d.train_x, d.train_y), (d.test_x, d.test_y)):
+        assert x.shape == (len(y), 3, 32, 32) and 0 <= x.min() and x.max() <= 1
+        assert set(y.tolist()) == set(range(len(d.classes)))
+    seen = {x.numpy().tobytes() for x in d.train_x}
+    assert not any(x.numpy().tobytes() in seen for x in d.test_x)
+
+
+def test_match_is_decided_by_like_patches_at_a_distance_and_by_nothing_nearer():
+    d = load("match")
+    light = d.test_x[:20].numpy().reshape(20, 3, 16, 2, 16, 2).transpose(0, 2, 4, 1, 3, 5) > 0.5
+    i, j = np.indices((16, 16)).reshape(2, 256)
+    white = (i + j) % 2 == 0
+    distance = np.maximum(abs(i[white, None] - i[~white]), abs(j[white, None] - j[~white]))
+    far, elsewhere = (distance >= 2) & (distance <= 3), []
+    for cells, y in zip(light.reshape(20, 256, 3, 4), d.test_y.numpy(), strict=False):
+        patch, agrees = cells[:, :2].reshape(256, 8), cells[~white, 2, 0] == y
+        like = (patch[white, None] == patch[~white]).all(-1)
+        assert (like & far & agrees).any(1).all()  # every white field has its match
+        assert (like & far & ~agrees).sum() < 20  # of 128
+        elsewhere += list(np.broadcast_to(agrees, like.shape)[like & ~far])
+    assert np.mean(elsewhere) == pytest.approx(0.5, abs=0.05)  # there, a like patch is chance
+
+
+def test_texture_rows_and_columns_differ_as_said():
+    d = load("texture")
+    light = d.test_x[:, 0, ::2, ::2] > 0.5
+    along_rows = (light[:, :, 1:] != light[:, :, :-1]).float().mean((1, 2))
+    assert ((along_rows < 0.625) == (d.test_y == 1)).float().mean() > 0.99
+
+
+def test_rotation_keeps_training_and_test_pixels_apart():
+    d = load("rotation")
+    back = [[x.rot90(-int(y), (1, 2)) for x, y in zip(*part, strict=True)]
+            for part in ((d.train_x, d.train_y), (d.test_x, d.test_y))]  # fmt: skip
+    rows = {row.numpy().tobytes() for x in back[0] for row in x[:, :, :8].unbind(1)}
+    assert not any(row.numpy().tobytes() in rows for x in back[1] for row in x[:, :, 24:].unbind(1))
+
+
+def test_cifar10_binary_files_are_read_and_others_refused(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (4, 3073), dtype=np.uint8)
+    rows[:, 0] = [3, 1, 0, 9]
+    for name in [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]:
+        rows.tofile(tmp_path / f"{name}.bin")
+    d = load("cifar10", tmp_path)
+    assert d.train_x.shape == (20, 3, 32, 32) and d.test_y.tolist() == [3, 1, 0, 9]
+    assert d.test_x[2, 1, 4, 5] == torch.tensor(rows[2, 1 + 1024 + 4 * 32 + 5] / 255).float()
+    (tmp_path / "data_batch_3.bin").write_bytes(b"\x80" * 3000)
+    with pytest.raises(ValueError, match=r"data_batch_3\.bin is not a CIFAR-10 binary file"):
+        load("cifar10", tmp_path)
+    (tmp_path / "data_batch_3.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"must hold data_batch_3\.bin"):
+        load("cifar10", tmp_path)
+
+
+def test_a_folder_of_pictures_is_read(tmp_path):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for n, name in enumerate(("cat", "dog")):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("L", (50, 40), 255 * n).save(tmp_path / part / name / "a.png")
+    d = load("folder", tmp_path)
+    assert d.classes == ("cat", "dog") and d.test_y.tolist() == [0, 1]
+    assert d.train_x.shape == (2, 3, 32, 32) and d.train_x.mean((1, 2, 3)).tolist() == [0, 1]
+    (tmp_path / "test" / "dog").rename(tmp_path / "test" / "cow")
+    with pytest.raises(ValueError, match="must hold the classes of train/"):
+        load("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "said"),
+    [("imagenet", None, "texture, match"), ("cifar10", None, "need"), ("digits", "x", "path is")],
+)
+def test_other_data_are_refused(name, path, said):
+    with pytest.raises(ValueError, match=said):
+        load(name, path)
+
+
+# the network
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_learns_what_it_should_and_keeps_the_rest(arm):
+    network, records = train(replace(SMALL, arm=arm, lr=0.01), data=few())
+    start = Network(arm, 10, SMALL.seed)
+    assert records[2]["loss"] < records[1]["loss"]
+    frozen = {
+        "attention": ("rate2", "fc.", "dep_conv"), "convolution": ("rate1", "conv_p"),
+        "fixed-shift": ("dep_conv",), "half-half": ("rate1", "rate2"),
+    }.get(arm, ())  # fmt: skip
+    for name, value in network.state_dict().items():
+        still = any(f"operator.{part}" in name for part in frozen)
+        dead = name.endswith("conv_p.bias")  # it cancels in the softmax
+        assert dead or torch.equal(value, start.state_dict()[name]) == still, name
+
+
+def test_one_path_is_acmix_with_the_other_rate_zero():
+    x = torch.rand(2, 3, 32, 32)
+    for arm, rate in (("attention", "rate2"), ("convolution", "rate1")):
+        network, whole = Network(arm, 2), Network("acmix", 2)
+        whole.load_state_dict(network.state_dict())
+        for module in whole.modules():
+            if isinstance(module, ACmix):
+                getattr(module, rate).data.zero_()
+        torch.testing.assert_close(network(x), whole(x))
+
+
+def test_observations_at_the_start():
+    x = torch.rand(4, 3, 32, 32)
+    for layer in Network("acmix", 2).observe(x):
+        assert layer["alpha"] == layer["beta"] == 0.5 and layer["drift"] == 0
+        assert 0 < layer["share"] < 1 and 0 < layer["entropy"] <= 1
+    assert all(layer["drift"] > 0.5 for layer in Network("lost-init", 2).observe(x))
+    assert [x["share"] for x in Network("attention", 2).observe(x)] == [1, 1, 1]
+    assert Network("conv3x3", 2).observe(x) == []
+
+
+# the loop
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_run_that_was_stopped_ends_where_it_would_have(tmp_path, amp):
+    plan, data, file = replace(SMALL, amp=amp, epochs=3), few(), tmp_path / "run.pt"
+    whole, records = train(plan, data=data)
+
+    def stop(records):
+        if records[-1]["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, file, stop, data)
+    torch.manual_seed(99)  # the caller's generator plays no part
+    resumed, again = train(plan, file, data=data)
+    assert again == records
+    same(resumed, whole, rtol=0, atol=0)
+    once_more, _ = train(plan, file, data=data)  # nothing is left to do
+    same(once_more, whole, rtol=0, atol=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_the_learning_rate_is_half_a_cosine():
+    run, rates = loop._Run(SMALL, few(train=16), 0, 1, torch.device("cpu")), []
+    run.optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    run.epoch(1), run.epoch(2)
+    expected = SMALL.lr * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose(rates, expected)
+
+
+def test_seeds_differ():
+    plans = [replace(SMALL, seed=seed, arm="conv3x3") for seed in (0, 1)]
+    assert len({train(plan, data=few())[1][1]["loss"] for plan in plans}) == 2
+
+
+def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    file, data, save = tmp_path / "run.pt", few(train=16), torch.save
+    train(replace(SMALL, epochs=1), file, data=data)
+    before = file.read_bytes()
+
+    def dies_halfway(state, target):
+        save(state, target)
+        Path(target).write_bytes(Path(target).read_bytes()[:1000])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", dies_halfway)
+    run = loop._Run(SMALL, data, 0, 1, torch.device("cpu"))
+    with pytest.raises(KeyboardInterrupt):
+        run.save(file, [])
+    assert file.read_bytes() == before
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
+    file, data = tmp_path / "run.pt", few(train=16)
+    train(replace(SMALL, epochs=1), file, data=data)
+    with pytest.raises(ValueError, match=r"belongs to another run: .*lr was 0.004"):
+        train(replace(SMALL, epochs=1, lr=0.1), file, data=data)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        train(SMALL, file, data=data)
+    torch.save({"weights": torch.zeros(3)}, file)
+    with pytest.raises(ValueError, match="not written by this program"):
+        train(SMALL, file, data=data)
+    torch.save(Trap(tmp_path / "sprung"), file)
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        train(SMALL, file, data=data)
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+# the command
+
+
+def test_the_command_trains_logs_and_exports(tmp_path, capsys):
+    arguments = ["--data", "texture", "--arm", "conv3x3", "--epochs", "1", "--batch-size", "64"]
+    files = ["--log", tmp_path / "log.jsonl", "--export", tmp_path / "w.safetensors"]
+    main([*arguments, *map(str, files), "--checkpoint", str(tmp_path / "run.pt")])
+    said = capsys.readouterr().out
+    assert "epoch 1/1" in said and "%" in said
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in log] == [0, 1]
+    network = released("w", tmp_path)
+    again, _ = train(Plan(data="texture", arm="conv3x3", epochs=1, batch_size=64))
+    same(network, again, rtol=0, atol=0)
+    about = json.loads((tmp_path / "w.json").read_text())
+    assert about["command"].startswith("python -m acmix_edu.training " + " ".join(arguments[:4]))
+    with pytest.raises(SystemExit, match=r"error: checkpoint .* belongs to another run"):
+        main([*arguments, "--seed", "5", "--checkpoint", str(tmp_path / "run.pt")])
+    (tmp_path / "w.safetensors").write_bytes(b"0" * 100)
+    with pytest.raises(ValueError, match="SHA-256"):
+        released("w", tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--lr", "nan"], ["--arm", "swin"]])
+def test_bad_arguments_end_with_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+# many processes
+
+
+@pytest.fixture
+def tiny(tmp_path) -> tuple[Plan, list[str]]:
+    """A plan on 64 pictures in a folder, long enough to be killed, and its command line."""
+    from PIL import Image
+
+    pictures = (few(train=64).train_x * 255).byte().permute(0, 2, 3, 1).numpy()
+    for n, picture in enumerate(pictures):
+        place = tmp_path / "pictures" / ("test" if n % 4 == 0 else "train") / str(n % 3)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place / f"{n}.png")
+    plan = Plan(data="folder", path=str(tmp_path / "pictures"), epochs=12)
+    return plan, ["--data", "folder", "--path", plan.path, "--epochs", "12"]
+
+
+def torchrun(*arguments: str) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    launcher += ["-m", "acmix_edu.training"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen([*launcher, *arguments], cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def workers(launcher: subprocess.Popen) -> list[int]:
+    """The training processes that a launcher started."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(launcher.pid)],
+                            text=True, capture_output=True, check=True).stdout  # fmt: skip
+    return [int(row.split()[0]) for row in listed.splitlines() if "acmix_edu.training" in row]
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="finds the workers with ps")
+def test_two_processes_one_killed_then_resumed_agree_with_one_process(tiny, tmp_path):
+    plan, arguments = tiny
+    log = tmp_path / "log.jsonl"
+    arguments += ["--checkpoint", str(tmp_path / "run.pt"), "--log-file", str(log)]
+    first = torchrun(*arguments)
+    while not log.exists() and first.poll() is None:
+        time.sleep(0.02)
+    assert first.poll() is None, first.communicate()[1]
+    os.kill(workers(first)[-1], signal.SIGKILL)
+    out, said = first.communicate(timeout=120)  # no hang
+    assert first.returncode != 0 and "SIGKILL" in said and "epoch 12/12" not in out
+
+    second = torchrun(*arguments, "--export", str(tmp_path / "w.safetensors"))
+    out, said = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    assert out.count("epoch 12/12") == 1 and "epoch 0/12" not in out  # one writer; it went on
+
+    network, records = train(plan)
+    written = [json.loads(line) for line in log.read_text().splitlines()]
+    for one, two in zip(records[1:], written[1:], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    ends = [torch.nn.utils.parameters_to_vector(n.parameters()) for n in
+            (Network(plan.arm, 3, plan.seed), network, released("w", tmp_path))]  # fmt: skip
+    # Adam divides by the gradient's size, so that a gradient of rounding errors moves a weight
+    assert (ends[2] - ends[1]).norm() < 0.01 * (ends[1] - ends[0]).norm()
+
+
+def test_an_uneven_split_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "_process", lambda: (0, 3, torch.device("cpu")))
+    with pytest.raises(ValueError, match=r"divisible by the 3 processes.*pass 18"):
+        train(Plan(batch_size=16), data=few())
+
+
+# what is recorded and released
+
+
+def test_the_released_network_reads_digits():
+    network, d = released("digits"), load("digits")
+    with torch.no_grad():
+        right = (network(d.test_x).argmax(1) == d.test_y).float().mean().item()
+    about = json.loads((ROOT / "acmix_edu/weights/digits.json").read_text())
+    assert right == pytest.approx(about["last_record"]["test_accuracy"], abs=0.005)
+    assert about["bytes"] <= 500_000

@@ -1,7 +1,7 @@
 """Which task needs which path? Every arm on every task, three seeds; the records go to files.
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about 20
-minutes; a run that is already in its file is not repeated, so the command may be stopped.
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about half
+an hour; a run that is already in its file is not repeated, so the command may be stopped.
 """
 
 import argparse

@@ -6,14 +6,12 @@ is the script's work for one move; "to paint" is the time from the input event u
 has been painted, with the wait for the frame (up to 16.7 ms at 60 Hz).
 """
 
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from ipywidgets.embed import embed_data
 from playwright.sync_api import sync_playwright
 
 from acmix_edu import ACmix
@@ -21,6 +19,7 @@ from acmix_edu.explorers import MixingExplorer
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
+from alone import write_page  # noqa: E402
 from chromium import ARGUMENTS, executable  # noqa: E402
 
 REPEATS = 60
@@ -60,26 +59,6 @@ MEASURE = """async ([name, values, repeats]) => {
 }"""
 
 
-def script(kind: str, value: dict) -> str:
-    text = json.dumps(value).replace("</", r"<\/")
-    return f'<div><script type="{kind}">{text}</script></div>'
-
-
-def write_page(explorer: MixingExplorer, path: Path) -> None:
-    """Write the explorer as a page of its own, run by the book's host script."""
-    data = embed_data(views=[explorer], drop_defaults=False)
-    kind = "application/vnd.jupyter.widget"
-    parts = [(f"{kind}-state+json", data["manager_state"])]
-    parts += [(f"{kind}-view+json", view) for view in data["view_specs"]]
-    scripts = "".join(map(script, *zip(*parts, strict=True)))
-    host = (ROOT / "book" / "_static" / "host.js").read_text(encoding="utf-8")
-    path.write_text(
-        f"<!doctype html><meta charset=utf-8><title>benchmark</title>{scripts}"
-        f"<script>{host}</script>",
-        encoding="utf-8",
-    )
-
-
 def main() -> None:
     torch.manual_seed(0)
     explorer = MixingExplorer(ACmix(16, 16), torch.randn(16, 48, 48))
@@ -88,7 +67,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=executable(), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto((Path(folder) / "page.html").as_uri())
-        page.locator(".mixing-explorer canvas").first.wait_for()
+        page.locator(".acmix-explorer canvas").first.wait_for()
         print(f"Chromium {browser.version}, 48×48, 16 channels, 4 heads, {REPEATS} moves each, ms")
         print(f"{'':26}{'redraw: median':>15}{'p95':>7}{'to paint: median':>19}{'p95':>7}")
         for label, (name, values) in STATES.items():

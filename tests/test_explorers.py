@@ -36,7 +36,8 @@ def explorer(module):
 def test_bundle_is_one_module():
     text = bundle(*FILES)
     assert not re.search(r"^import\b", text, re.MULTILINE)
-    assert re.findall(r"^export\b.*", text, re.MULTILINE) == ["export default { render };"]
+    exported = re.findall(r"^export\b.*", text, re.MULTILINE)
+    assert exported == ["export default explorer({ build, draw });"]
 
 
 def test_bundled_names_differ():

@@ -16,8 +16,11 @@ export function element(tag, attributes = {}, ...children) {
 // Without this attribute JupyterLab takes the arrow keys away from an input.
 const KEEP_KEYS = { "data-lm-suppress-shortcuts": "true" };
 
+// A control is { box, input, show(value), read(), accept(value) }: `box` goes into the page,
+// `accept` says whether the control could have given the value.
+
 // A labelled native slider; `say(value)` writes the value with its unit.
-export function slider({ name, label, min, max, step, say }) {
+export function slider({ name, label, min, max, step = 1, say = String }) {
   const input = element("input", { type: "range", name, min, max, step, ...KEEP_KEYS });
   const value = element("span", { class: "value", "aria-hidden": "true" });
   const box = element("label", { class: "control" }, element("span", {}, label), value, input);
@@ -26,15 +29,61 @@ export function slider({ name, label, min, max, step, say }) {
     value.textContent = say(number);
     input.setAttribute("aria-valuetext", say(number));
   };
-  return { box, input, show, read: () => Number(input.value) };
+  const onStep = (number) => Math.abs((number - min) / step - Math.round((number - min) / step));
+  const accept = (number) => number >= min && number <= max && onStep(number) < 1e-6;
+  return { box, input, show, read: () => Number(input.value), accept };
 }
 
-// A labelled native list; `options` are [value, text] with whole numbers as values.
+// A labelled native list; `options` are [value, text] with numbers or strings as values.
 export function choice({ name, label, options }) {
   const items = options.map(([value, text]) => element("option", { value }, text));
   const input = element("select", { name, ...KEEP_KEYS }, ...items);
   const box = element("label", { class: "control" }, element("span", {}, label), input);
-  return { box, input, show: (number) => (input.value = number), read: () => Number(input.value) };
+  const accept = (value) => options.some(([known]) => known === value);
+  const read = () => options[input.selectedIndex][0];
+  return { box, input, show: (value) => (input.value = value), read, accept };
+}
+
+// A labelled native checkbox.
+export function toggle({ name, label }) {
+  const input = element("input", { type: "checkbox", name, ...KEEP_KEYS });
+  const box = element("label", { class: "control toggle" }, input, element("span", {}, label));
+  const show = (on) => (input.checked = on);
+  return { box, input, show, read: () => input.checked, accept: (on) => typeof on === "boolean" };
+}
+
+export function button(text, press, attributes = {}) {
+  const node = element("button", { type: "button", ...attributes }, text);
+  node.addEventListener("click", press);
+  return node;
+}
+
+// Buttons that step a slider back and forth, and play it to its end, a step every `pause`
+// milliseconds; any other use of the slider or the buttons stops it. `send(value)` sets the trait.
+export function player({ input, read }, send, pause = 700) {
+  let timer = 0;
+  const to = (value) => send(Math.min(Math.max(value, Number(input.min)), Number(input.max)));
+  const by = (steps) => to(read() + steps * Number(input.step));
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+    play.textContent = "▶ Play";
+    play.setAttribute("aria-label", "Play");
+  };
+  const start = () => {
+    if (read() >= Number(input.max)) to(Number(input.min));
+    timer = setInterval(() => (read() < Number(input.max) ? by(1) : stop()), pause);
+    play.textContent = "❚❚ Pause";
+    play.setAttribute("aria-label", "Pause");
+  };
+  const play = button("", () => (timer ? stop() : start()), { class: "play" });
+  const step = (text, label, steps) =>
+    button(text, () => { stop(); by(steps); }, { "aria-label": label });
+  input.addEventListener("input", stop);
+  stop();
+  const box = element("div", { class: "player", role: "group", "aria-label": "Step by step" },
+    step("◀", "One step back", -1), play, step("▶", "One step on", 1));
+  return { box, stop };
 }
 
 // Keep a control and a trait of the model equal; returns how to let go.
@@ -118,6 +167,16 @@ export function colour(value, low, high, stops) {
   return [level(0), level(1), level(2), 255];
 }
 
+// A colour in four bytes, as the pixels of a canvas hold it; and all shades of a scale.
+const SHADES = 4096;
+const pack = (rgba) => new Uint32Array(Uint8ClampedArray.from(rgba).buffer)[0];
+const tables = new Map();
+function shadesOf(stops) {
+  const shade = (_, n) => pack(colour(n, 0, SHADES - 1, stops));
+  if (!tables.has(stops)) tables.set(stops, Uint32Array.from({ length: SHADES }, shade));
+  return tables.get(stops);
+}
+
 // ---- Maps on canvases -----------------------------------------------------------------------
 
 // A figure with a canvas that has one canvas pixel for each value (CSS enlarges it, unsmoothed),
@@ -130,9 +189,15 @@ export function mapView(name, ...heading) {
   const note = element("div", { class: "note" });
   const box = element("div", { class: "map" }, title, frame, note);
   const view = { box, canvas, overlay, frame, title, note, rows: 0, columns: 0 };
-  view.paint = (rows, columns, rgba) => paint(view, rows, columns, rgba);
-  view.draw = (values, rows, columns, low, high, stops) =>
-    paint(view, rows, columns, (n) => colour(values[n], low, high, stops));
+  view.paint = (rows, columns, rgba) =>
+    paint(view, rows, columns, (n) => pack(rgba(n)));
+  view.draw = (values, rows, columns, low, high, stops) => {
+    const shades = shadesOf(stops), scale = (SHADES - 1) / (high - low);
+    paint(view, rows, columns, (n) => {  // colour(), from a table
+      const place = Math.round((values[n] - low) * scale);
+      return Number.isNaN(place) ? 0 : shades[Math.min(Math.max(place, 0), SHADES - 1)];
+    });
+  };
   view.say = (label, text) => {
     canvas.setAttribute("aria-label", label);
     if (text !== undefined) note.textContent = text;
@@ -140,7 +205,7 @@ export function mapView(name, ...heading) {
   return view;
 }
 
-function paint(view, rows, columns, rgba) {
+function paint(view, rows, columns, packedColour) {
   const { canvas, overlay } = view;
   if (view.rows !== rows || view.columns !== columns) {
     Object.assign(view, { rows, columns });
@@ -148,11 +213,8 @@ function paint(view, rows, columns, rgba) {
     overlay.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
     view.frame.style.aspectRatio = `${columns} / ${rows}`;
   }
-  const pixels = new ImageData(columns, rows);
-  for (let n = 0; n < rows * columns; n++) {
-    const levels = rgba(n);
-    for (let c = 0; c < 4; c++) pixels.data[4 * n + c] = levels[c];
-  }
+  const pixels = new ImageData(columns, rows), packed = new Uint32Array(pixels.data.buffer);
+  for (let n = 0; n < packed.length; n++) packed[n] = packedColour(n);
   // In the processor's memory: these are small, and often read back.
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(pixels, 0, 0);
 }
@@ -197,6 +259,117 @@ export function steerable(view, label, move) {
     event.stopPropagation();
     move(...step.map((cells) => cells * (event.shiftKey ? 5 : 1)));
   });
+}
+
+// ---- The state in the address ---------------------------------------------------------------
+
+// An address ends in "#mixing:alpha=1&pixel=3,4": the name of an explorer and the traits that
+// differ from its start; several explorers stand side by side with ";" between them. A link in the
+// text sets an explorer by such an address.
+
+const parts = (hash) => decodeURIComponent(hash.replace(/^#/, "")).split(";").filter(Boolean);
+
+// The traits that the address gives to the explorer of this name, in the kinds that `start` has;
+// nothing where it does not name it.
+export function readAddress(hash, name, start) {
+  const mine = parts(hash).find((part) => part === name || part.startsWith(`${name}:`));
+  if (mine === undefined) return undefined;
+  const pairs = mine.slice(name.length + 1).split("&").map((pair) => pair.split("="));
+  const known = pairs.filter(([trait, text]) => trait in start && text !== undefined);
+  return Object.fromEntries(known.map(([trait, text]) => [trait, parse(text, start[trait])]));
+}
+
+function parse(text, like) {
+  if (Array.isArray(like)) return text === "" ? [] : text.split(",").map(Number);
+  if (typeof like === "number") return text === "" ? NaN : Number(text);
+  return typeof like === "boolean" ? text === "true" : text;
+}
+
+// The address in which this explorer's part is put in the place of its old one.
+export function writeAddress(hash, name, values, start) {
+  const changed = Object.keys(start).filter((trait) =>
+    JSON.stringify(values[trait]) !== JSON.stringify(start[trait]));
+  const mine = `${name}:${changed.map((trait) => `${trait}=${values[trait]}`).join("&")}`;
+  const isOther = (part) => part.includes(":") && !part.startsWith(`${name}:`);
+  const all = [...parts(hash).filter(isOther), ...(changed.length ? [mine] : [])];
+  return all.length ? `#${all.join(";")}` : "";
+}
+
+// Follow the address and the links on the page, and keep the state in the address where it is
+// ours to write: Jupyter's belongs to Jupyter. Returns how to let go.
+function followAddress(model, root, accepts) {
+  const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
+  const values = () => Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
+  const set = (hash) => {
+    const given = readAddress(hash, name, start);
+    if (!given) return false;
+    const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
+    save(model, { ...start, ...Object.fromEntries(good) });
+    root.scrollIntoView({ block: "nearest" });
+    return true;
+  };
+  const write = () => {
+    const { pathname, search, hash } = location;
+    const wanted = writeAddress(hash, name, values(), start);
+    const anchor = hash.includes(":") ? "" : hash;
+    if (wanted !== hash) history.replaceState(null, "", pathname + search + (wanted || anchor));
+  };
+  let timer = 0;
+  const later = () => { clearTimeout(timer); timer = setTimeout(write, 250); };
+  const arrived = () => set(location.hash) || later();
+  const clicked = (event) => {
+    const link = event.target.closest?.("a[href*='#']");
+    const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
+    if (hash && set(hash) && !model.address) event.preventDefault();
+  };
+  document.addEventListener("click", clicked, true);
+  if (!model.address) return () => document.removeEventListener("click", clicked, true);
+  window.addEventListener("hashchange", arrived);
+  for (const trait of traits) model.on(`change:${trait}`, later);
+  set(location.hash);
+  return () => {
+    clearTimeout(timer);
+    document.removeEventListener("click", clicked, true);
+    window.removeEventListener("hashchange", arrived);
+    for (const trait of traits) model.off(`change:${trait}`, later);
+  };
+}
+
+// ---- The frame of every explorer ------------------------------------------------------------
+
+// A widget made of two functions. build(model, { redraw, set }) makes, once for each view,
+//   { controls: { trait: control }, parts: [nodes below the controls],
+//     accept: { trait: (value) => boolean } for traits that have no control, reset(), release() },
+// the last three if need be. draw(model, view) paints the state, at most once a frame after a
+// trait has changed or redraw() was called, and returns it in words for those who listen.
+export function explorer({ build, draw }) {
+  return { render: ({ model, el }) => show(model, el, build, draw) };
+}
+
+function show(model, el, build, draw) {
+  const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
+  const status = speaker();
+  const redraw = oncePerFrame(() => status.say(draw(model, view)));
+  const set = (values) => save(model, values);
+  const view = build(model, { redraw, set });
+  const { controls, accept = {}, parts } = view;
+  const reset = button("Reset", () => { view.reset?.(); set(start); }, { class: "reset" });
+  const boxes = Object.values(controls).map((control) => control.box);
+  const form = element("div", { class: "controls" }, ...boxes, reset);
+  const root = element("div", { class: `acmix-explorer ${name}` }, form, ...parts, status.box);
+  root.model = model;  // for the browser's console
+  el.append(root);
+  const accepts = (trait, value) => (accept[trait] ?? controls[trait]?.accept)?.(value) ?? false;
+  const letGo = Object.entries(controls).map(([trait, control]) => bind(model, trait, control));
+  for (const trait of traits) model.on(`change:${trait}`, redraw);
+  letGo.push(followAddress(model, root, accepts));
+  redraw();
+  return () => {
+    redraw.cancel();
+    view.release?.();
+    for (const release of letGo) release();
+    for (const trait of traits) model.off(`change:${trait}`, redraw);
+  };
 }
 
 // ---- Redrawing and speaking -----------------------------------------------------------------

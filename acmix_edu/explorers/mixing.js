@@ -7,8 +7,8 @@ import {
   shiftKernels, sumInputs,
 } from "./engine.js";
 import {
-  AMOUNT, NOTHING, SIGNED, bind, choice, element, extent, figure, floats, mapView, memory,
-  oncePerFrame, outline, pickable, reach, save, slider, speaker, steerable,
+  AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, mapView, memory,
+  outline, pickable, reach, slider, steerable,
 } from "./kit.js";
 
 const KERNELS_CONV = [1, 3, 5, 7];
@@ -124,9 +124,6 @@ const HEADINGS = {
 
 function buildView(model, data) {
   const inputs = controls(model, data);
-  const reset = element("button", { type: "button", class: "reset" }, "Reset");
-  const form = element("div", { class: "controls" },
-    ...Object.values(inputs).map((control) => control.box), reset);
   const maps = Object.fromEntries(Object.entries(HEADINGS).map(([name, heading]) =>
     [name, mapView(name, ...heading.split("_").map((part, n) =>
       (n % 2 ? element("sub", {}, part) : part)))]));
@@ -134,10 +131,9 @@ function buildView(model, data) {
   const scale = element("p", { class: "scale" });
   const where = element("h4", {});
   const kernelScale = element("p", { class: "scale" });
-  const status = speaker();
   const row = (kind, ...names) =>
     element("div", { class: `maps ${kind}` }, ...names.map((name) => maps[name].box));
-  const root = element("div", { class: "mixing-explorer" }, form,
+  const parts = [
     element("div", { class: "flow" },
       element("div", { class: "source" }, maps.picture.box),
       element("div", { class: "stages" },
@@ -146,8 +142,8 @@ function buildView(model, data) {
         element("h4", {}, "Stage II, twice: attention and convolution, then the mix"),
         row("stage2", "f_att", "f_conv", "f_out"), scale),
       share),
-    where, row("kernels", "a", "kernel_att", "kernel_conv", "kernel_mix"), kernelScale, status.box);
-  return { root, inputs, reset, maps, share, scale, where, kernelScale, status };
+    where, row("kernels", "a", "kernel_att", "kernel_conv", "kernel_mix"), kernelScale];
+  return { controls: inputs, parts, maps, share, scale, where, kernelScale };
 }
 
 // q, k and v on one line, which leads to both paths.
@@ -274,32 +270,15 @@ const whole = (n) => String(n).replace("-", "−");
 
 // ---- The widget -----------------------------------------------------------------------------
 
-const SHOWN = [
-  "alpha", "beta", "kernel_att", "dilation", "kernel_conv", "head", "channel", "pixel",
-];
-
-function render({ model, el }) {
-  const data = readData(model), remember = memory(), view = buildView(model, data);
+function build(model, { redraw, set }) {
+  const data = readData(model), view = { ...buildView(model, data), data, remember: memory() };
   const { maps } = view, { height, width, stride } = data.sizes;
-  let hovered = null, cell = [0, 0];
-  el.append(view.root);
   maps.picture.paint(height, width, pictureColours(data.image));
   maps.picture.say("The picture", "Solid: the attention window; dashed: the convolution kernel. "
     + "Point, tap or use arrow keys.");
 
-  const redraw = oncePerFrame(() => {
-    const now = stages(model, data, remember), pixel = hovered ?? model.get("pixel");
-    drawPaths(model, view, now, drawStage1(model, data, view, now));
-    const share = drawShare(model, data, view, now.norms);
-    drawMarks(model, data, view, pixel);
-    const kernels = drawKernels(model, data, view, now, pixel, cell);
-    maps.picture.frame.setAttribute("aria-label",
-      `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
-    view.status.say(`${kernels}. ${share}.`);
-  });
-
-  const hover = (pixel) => { hovered = pixel; redraw(); };
-  const pin = (pixel) => { hovered = null; save(model, { pixel }); };
+  const hover = (pixel) => { view.hovered = pixel; redraw(); };
+  const pin = (pixel) => { hover(null); set({ pixel }); };
   for (const name of ["picture", "q", "k", "v", "f_att", "f_conv", "f_out"]) {
     const scale = name.startsWith("f_") ? 1 : stride;
     const inOutput = (...at) => at.map((n) => Math.floor(n / scale));
@@ -307,30 +286,36 @@ function render({ model, el }) {
       pin: (...at) => pin(inOutput(...at)) });
   }
   const bounds = [height, width].map((side) => Math.ceil(side / stride));
-  const inside = (n, bound) => Math.min(Math.max(n, 0), bound - 1);
   steerable(maps.picture, "Picture", (...step) =>
-    pin(model.get("pixel").map((n, axis) => inside(n + step[axis], bounds[axis]))));
+    pin(model.get("pixel").map((n, axis) => clamp(n + step[axis], 0, bounds[axis] - 1))));
 
-  const chooseCell = (...at) => { cell = at; redraw(); };
   for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
-    const offset = (...at) => chooseCell(...at.map((n) => n - (maps[name].rows - 1) / 2));
-    pickable(maps[name], { hover: offset, leave: () => {}, pin: offset });
+    const choose = (...at) => set({ offset: at.map((n) => n - (maps[name].rows - 1) / 2) });
+    pickable(maps[name], { hover: choose, leave: () => {}, pin: choose });
   }
   steerable(maps.kernel_mix, "Kernels; arrow keys choose the offset whose values are shown",
     (...step) => {
       const most = (maps.kernel_mix.rows - 1) / 2;
-      chooseCell(...cell.map((n, axis) => Math.min(Math.max(n + step[axis], -most), most)));
+      set({ offset: model.get("offset").map((n, axis) => clamp(n + step[axis], -most, most)) });
     });
-
-  view.reset.addEventListener("click", () => { cell = [0, 0]; save(model, model.get("start")); });
-  const release = Object.entries(view.inputs).map(([name, control]) => bind(model, name, control));
-  for (const name of SHOWN) model.on(`change:${name}`, redraw);
-  redraw();
-  return () => {
-    redraw.cancel();
-    for (const letGo of release) letGo();
-    for (const name of SHOWN) model.off(`change:${name}`, redraw);
-  };
+  const place = (value) => value.length === 2 && value.every(Number.isInteger);
+  const inside = (value) => place(value) && value.every((n, axis) => n >= 0 && n < bounds[axis]);
+  view.accept = { pixel: inside, offset: place };
+  return view;
 }
 
-export default { render };
+const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
+
+function draw(model, view) {
+  const { data, maps } = view, now = stages(model, data, view.remember);
+  const pixel = view.hovered ?? model.get("pixel");
+  drawPaths(model, view, now, drawStage1(model, data, view, now));
+  const share = drawShare(model, data, view, now.norms);
+  drawMarks(model, data, view, pixel);
+  const kernels = drawKernels(model, data, view, now, pixel, model.get("offset"));
+  maps.picture.frame.setAttribute("aria-label",
+    `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
+  return `${kernels}. ${share}.`;
+}
+
+export default explorer({ build, draw });

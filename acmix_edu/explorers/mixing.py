@@ -1,22 +1,20 @@
 """The mixing explorer: one ACmix, one image, both paths and their mix, live in the browser."""
 
-import copy
 import math
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel, pair, whole_number
-from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.explorers.explorer import Explorer, below, frozen, one_image, place
+from acmix_edu.explorers.loader import bundle
 
-MOST_PIXELS = 128 * 128
 KERNEL_CONV_CHOICES = (1, 3, 5, 7)
 
 
-class MixingExplorer(anywidget.AnyWidget):
+class MixingExplorer(Explorer):
     """Show both paths of an ACmix on an image, and their effective kernels at one pixel.
 
     The view computes everything in the browser from the module's weights, so it needs no kernel
@@ -34,7 +32,8 @@ class MixingExplorer(anywidget.AnyWidget):
     Traits:
         alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
         module has them. A ``kernel_conv`` other than the module's own comes with seeded,
-        untrained weights.
+        untrained weights. And offset: the cell of the kernels, from their centre, whose values
+        are written below them.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -49,27 +48,26 @@ class MixingExplorer(anywidget.AnyWidget):
     """
 
     _esm = bundle("engine.js", "kit.js", "mixing.js")
-    _css = source("explorer.css")
 
-    alpha = traitlets.Float(0.5).tag(sync=True)
-    beta = traitlets.Float(0.5).tag(sync=True)
-    kernel_att = traitlets.Int(7).tag(sync=True)
-    dilation = traitlets.Int(1).tag(sync=True)
-    kernel_conv = traitlets.Int(3).tag(sync=True)
-    head = traitlets.Int(0).tag(sync=True)
-    channel = traitlets.Int(0).tag(sync=True)
-    pixel = traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=(0, 0)).tag(sync=True)
+    alpha = traitlets.Float(0.5).tag(sync=True, state=True)
+    beta = traitlets.Float(0.5).tag(sync=True, state=True)
+    kernel_att = traitlets.Int(7).tag(sync=True, state=True)
+    dilation = traitlets.Int(1).tag(sync=True, state=True)
+    kernel_conv = traitlets.Int(3).tag(sync=True, state=True)
+    head = traitlets.Int(0).tag(sync=True, state=True)
+    channel = traitlets.Int(0).tag(sync=True, state=True)
+    pixel = place().tag(sync=True, state=True)
+    offset = place().tag(sync=True, state=True)
 
     # What the view needs besides: constant, and the same for every state of the traits above.
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
     places = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
-    start = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, module: ACmix, image, *, head: int = 0, channel: int = 0, pixel=None):
-        self._module = _frozen(module)
-        self._image = _one_image(image, module.in_planes)
+        self._module = frozen(module)
+        self._image = one_image(image, module.in_planes)
         self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
         height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
         self._bounds = {"head": module.head, "channel": module.head_dim, "pixel": (height, width)}
@@ -82,16 +80,13 @@ class MixingExplorer(anywidget.AnyWidget):
             "channel": channel,
             "pixel": (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0),
         }
-        super().__init__(**start)
         weights, places = _pack(self._module, self._seeded_fc)
         sizes = {name: getattr(module, name) for name in ("in_planes", "out_planes", "stride")}
         sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
-        self.set_trait("image", self._image.numpy().tobytes())
-        self.set_trait("weights", weights)
-        self.set_trait("places", places)
-        self.set_trait("sizes", sizes)
-        self.set_trait("start", start | {"pixel": list(self.pixel)})
+        image = self._image.numpy().tobytes()
+        constants = {"image": image, "weights": weights, "places": places, "sizes": sizes}
+        super().__init__("mixing", constants, **start)
 
     def current_module(self) -> ACmix:
         """Return a new ACmix that computes what the view shows now.
@@ -151,66 +146,15 @@ class MixingExplorer(anywidget.AnyWidget):
 
     @traitlets.validate("head", "channel")
     def _existing(self, proposal):
-        return _below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
+        return below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
         for name, value, bound in zip(
             ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
         ):
-            _below(f"pixel's {name}", value, bound)
+            below(f"pixel's {name}", value, bound)
         return proposal.value
-
-
-def _below(name: str, value: int, bound: int) -> int:
-    """Return ``value`` if it is one of 0 … bound - 1."""
-    if not 0 <= value < bound:
-        raise ValueError(f"{name} must be from 0 to {bound - 1}, but {value} came.")
-    return value
-
-
-def _frozen(module: ACmix) -> ACmix:
-    """Return a float32 copy of the module on the CPU that does not train."""
-    if not isinstance(module, ACmix):
-        raise TypeError(
-            f"module must be an acmix_edu.ACmix, but a {type(module).__name__} came; "
-            "pass ACmix(in_planes, out_planes), or one layer of your network."
-        )
-    return copy.deepcopy(module).float().cpu().requires_grad_(False)
-
-
-def _one_image(image, channels: int) -> torch.Tensor:
-    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU."""
-    try:
-        tensor = isinstance(image, torch.Tensor)
-        x = torch.as_tensor(image if tensor else np.ascontiguousarray(image)).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"image must be a numeric array or tensor [C, H, W], but a {type(image).__name__} "
-            "came that is not; pass torch.as_tensor(...).float()."
-        ) from None
-    if not x.is_floating_point():
-        raise TypeError(
-            f"image must hold floats, but its dtype is {x.dtype}; for pixel values from 0 to 255 "
-            "pass torch.as_tensor(image) / 255."
-        )
-    came = list(x.shape)
-    x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
-    if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
-        raise ValueError(
-            f"image must have the shape [{channels}, H, W], as module.in_planes={channels}, but "
-            f"{came} came; for [H, W, {channels}] pass image.transpose(2, 0, 1), "
-            "for a tensor image.permute(2, 0, 1)."
-        )
-    if x.shape[1] * x.shape[2] > MOST_PIXELS:
-        raise ValueError(
-            f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
-            f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
-        )
-    x = x.float().contiguous()
-    if not torch.isfinite(x).all():
-        raise ValueError("image must be finite, but NaN or infinity came; see torch.nan_to_num.")
-    return x
 
 
 def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:

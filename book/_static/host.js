@@ -35,6 +35,7 @@
     const emit = (event, ...args) =>
       listeners.filter((l) => l.event === event).forEach((l) => l.callback(...args));
     const model = {
+      address: true,  // the page's address is free to hold the state
       get: (name) => values[name],
       set(name, value) {
         const changes = typeof name === "object" ? name : { [name]: value };

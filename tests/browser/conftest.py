@@ -18,10 +18,15 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+def pytest_addoption(parser):
+    built = ROOT / "_build" / "html"
+    parser.addoption("--book", type=Path, default=built, help="the folder of the built pages")
+
+
 @pytest.fixture(scope="session")
-def built_book() -> Path:
+def built_book(request) -> Path:
     """The folder of the built pages."""
-    book = ROOT / "_build" / "html"
+    book = request.config.getoption("--book")
     if not (book / "index.html").exists():
         pytest.fail(f"There is no built book in {book}: run `make book` first.")
     return book

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
-from test_mixing import Shown
+from test_mixing import Mixing
 
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers import MixingExplorer
@@ -97,9 +97,9 @@ def test_view_and_python_follow_each_other(browser, lab, tmp_path):
     page.locator(".jp-Notebook-cell").nth(1).wait_for(timeout=60_000)
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for(timeout=60_000)
     run_cell(page)
-    page.locator(".mixing-explorer").wait_for(timeout=60_000)
+    page.locator(".acmix-explorer").wait_for(timeout=60_000)
     explorer = MixingExplorer(colour_acmix(), colour_features(photograph("flower", 24)))
-    shown = Shown(page, explorer=explorer)
+    shown = Mixing(page, explorer=explorer)
     shown.check()
 
     def python_says(**traits):

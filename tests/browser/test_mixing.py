@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix
 from acmix_edu.explorers import MixingExplorer
@@ -26,37 +27,8 @@ CHANGES = {
     "channel": {"q", "k", "v", "f_att", "f_conv", "f_out"},
 }
 
-# The colour scales, written down a second time.
-SIGNED = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]]
-AMOUNT = [[0, 32, 77], [66, 77, 108], [124, 123, 120], [188, 175, 111], [255, 234, 70]]
-
-READ = """(root) => Object.fromEntries([...root.querySelectorAll("canvas")].map((canvas) => {
-  const { width, height } = canvas;
-  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  return [canvas.dataset.map, [height, width, btoa(String.fromCharCode(...data))]];
-}))"""
-TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
 
 # ---- What Python says must be drawn ----------------------------------------------------------
-
-
-def colours(values, low, high, stops):
-    """The colour of each value: linear between equally spaced stops; nothing for NaN."""
-    values = np.asarray(values, dtype=float)
-    place = np.clip((values - low) / (high - low), 0, 1) * (len(stops) - 1)
-    levels = [np.interp(place, range(len(stops)), channel) for channel in zip(*stops, strict=True)]
-    rgba = np.stack([*levels, np.full(values.shape, 255.0)], axis=-1)
-    rgba[np.isnan(values)] = 0
-    return np.floor(rgba + 0.5)
-
-
-def picture(image):
-    """The first three channels as red, green, blue, stretched where they leave 0 … 1."""
-    rgb = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    low, high = (0, 1) if rgb.min() >= 0 and rgb.max() <= 1 else (rgb.min(), rgb.max())
-    levels = np.floor((rgb.transpose(1, 2, 0) - low) / (high - low) * 255 + 0.5)
-    return np.concatenate([levels, np.full((*levels.shape[:2], 1), 255)], axis=-1)
 
 
 def grey_kernels(module, x, pixel, channel):
@@ -110,59 +82,22 @@ def drawings(explorer, pixel=None):
 # ---- What the page draws ---------------------------------------------------------------------
 
 
-class Shown:
-    """One explorer on a page, and the same explorer in Python."""
+class Mixing(Shown):
+    """The mixing explorer on a page, and the same explorer in Python."""
 
     def __init__(self, page, number=0, explorer=None):
-        self.page = page
-        self.root = page.locator(".mixing-explorer").nth(number)
-        self.root.locator('canvas[data-map="a"]').wait_for()
+        super().__init__(page, "mixing", number)
         self.explorer = explorer or explorer_of(page)
         self.start = dict(self.explorer.start)
 
-    def drawn(self):
-        self.page.evaluate(TWO_FRAMES)
-        return {
-            name: np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
-            for name, (height, width, data) in self.root.evaluate(READ).items()
-        }
-
     def follow(self):
-        """Set the Python explorer to what the controls say; an untouched rate keeps its value."""
-        for name in (*SLIDERS, "kernel_conv"):
-            control = self.control(name)
-            if control.count():
-                value = float(control.input_value())
-                if round(getattr(self.explorer, name), 2) != value:
-                    whole = name not in ("alpha", "beta")
-                    setattr(self.explorer, name, int(value) if whole else value)
-
-    def control(self, name):
-        return self.root.locator(f'[name="{name}"]')
-
-    def frame(self, name):
-        return self.root.locator(f'.frame:has(canvas[data-map="{name}"])')
-
-    def place(self, name, row, column):
-        """Where on the page a cell of a map lies."""
-        self.frame(name).scroll_into_view_if_needed()
-        box = self.frame(name).bounding_box()
-        rows, columns = self.root.locator(f'canvas[data-map="{name}"]').evaluate(
-            "(canvas) => [canvas.height, canvas.width]"
-        )
-        return (
-            box["x"] + (column + 0.5) * box["width"] / columns,
-            box["y"] + (row + 0.5) * box["height"] / rows,
-        )
+        """Set the Python explorer to the state that the view has."""
+        for trait, value in self.state().items():
+            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
 
     def check(self, pixel=None):
         """Compare every canvas and the norm share with Python; return what is drawn."""
-        drawn, wanted = self.drawn(), drawings(self.explorer, pixel)
-        assert set(drawn) == {*MAPS, *KERNELS}
-        for name, rgba in wanted.items():
-            assert drawn[name].shape == rgba.shape, f"{name}: {drawn[name].shape}, not {rgba.shape}"
-            apart = np.abs(drawn[name] - rgba).max()
-            assert apart <= 1, f"{name} is up to {apart:.0f} levels away from Python's"
+        drawn = self.compare(drawings(self.explorer, pixel))
         share = float(self.root.locator(".bar").get_attribute("data-share"))
         module = self.explorer.current_module()
         both = bool(module.rate1) or bool(module.rate2)
@@ -210,13 +145,13 @@ def same(a, b):
 def shown(request, page, server, built_book):
     scheme, path = request.param.split()
     page.goto(f"{server}/{path}" if scheme == "http" else (built_book / path).as_uri())
-    return Shown(page)
+    return Mixing(page)
 
 
 @pytest.fixture
 def chapter(page, server):
     page.goto(f"{server}/{CHAPTER}")
-    return Shown(page)
+    return Mixing(page)
 
 
 # ---- Controls --------------------------------------------------------------------------------
@@ -236,20 +171,13 @@ def moved(shown, name, before):
 def test_first_drawing_and_every_control(shown):
     drawn = shown.check()
     for name in SLIDERS:  # by mouse: a click on the track
-        control = shown.control(name)
-        control.scroll_into_view_if_needed()
-        box = control.bounding_box()
-        low, high, now = control.evaluate("(c) => [c.min, c.max, c.value].map(Number)")
-        where = 0.85 if now < (low + high) / 2 else 0.2
-        shown.page.mouse.click(box["x"] + where * box["width"], box["y"] + box["height"] / 2)
+        shown.click_track(name)
         drawn = moved(shown, name, drawn)
     shown.control("kernel_conv").select_option("5")
     drawn = moved(shown, "kernel_conv", drawn)
     shown.root.get_by_text("seeded, untrained weights").wait_for()
     for name in SLIDERS:  # by keyboard
-        shown.control(name).focus()
-        highest = shown.control(name).get_attribute("max") == shown.control(name).input_value()
-        shown.page.keyboard.press("ArrowLeft" if highest else "ArrowRight")
+        shown.press_one(name)
         drawn = moved(shown, name, drawn)
     shown.control("kernel_conv").focus()
     shown.page.keyboard.press("ArrowUp")
@@ -310,7 +238,7 @@ def test_point_and_pin_by_mouse(shown):
 def test_pin_by_tap_on_a_phone(open_page, server):
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(f"{server}/{CHAPTER}")
-    shown = Shown(page)
+    shown = Mixing(page)
     for name, pixel in (("picture", (2, 44)), ("f_conv", (31, 11))):
         page.touchscreen.tap(*shown.place(name, *pixel))
         shown.explorer.pixel = pixel
@@ -359,10 +287,6 @@ def test_numbers_of_a_kernel_cell(chapter):
     says(-2, 0)
 
 
-def number(text):
-    return float(text.replace("−", "-"))
-
-
 def test_state_in_words(chapter):
     """The status line says the pixel, the entropy and the share that Python computes."""
     chapter.frame("picture").focus()
@@ -395,7 +319,7 @@ def test_same_model_shown_twice(page, server, built_book):
     twice = html.replace(view, f"{view}</div><div>{view}", 1)
     page.route(f"**/{CHAPTER}", lambda route: route.fulfill(body=twice, content_type="text/html"))
     page.goto(f"{server}/{CHAPTER}")
-    first, second = Shown(page, 0), Shown(page, 1)
+    first, second = Mixing(page, 0), Mixing(page, 1)
     first.control("alpha").focus()
     page.keyboard.press("End")
     page.mouse.click(*second.place("picture", 3, 4))
@@ -413,7 +337,7 @@ def test_fits(open_page, server, width, theme):
     """Nothing scrolls sideways, and every control has a name, at each width and in each theme."""
     page = open_page(viewport={"width": width, "height": 800}, color_scheme=theme)
     page.goto(f"{server}/{CHAPTER}")
-    shown = Shown(page)
+    shown = Mixing(page)
     inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
     assert inner <= outer
     assert page.evaluate("document.documentElement.scrollWidth") <= width

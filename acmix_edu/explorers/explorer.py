@@ -1,0 +1,103 @@
+"""What every explorer has: its name, its state, and the start to which "Reset" leads back."""
+
+import copy
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.explorers.loader import source
+
+MOST_PIXELS = 128 * 128
+
+
+def place():
+    """Return a trait for a (row, column)."""
+    return traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=(0, 0))
+
+
+class Explorer(anywidget.AnyWidget):
+    """A widget whose view computes in the browser from what Python sends once.
+
+    A subclass declares the traits that make its state with ``.tag(sync=True, state=True)``: they
+    have controls, follow the view and are followed by it, stand in the page's address, and go
+    back to their start with "Reset". Everything else that the view needs is constant.
+
+    Args:
+        name: of the explorer in the page's address, and of its CSS class.
+        constants: read-only traits of the subclass, by name.
+        state: the traits at the start.
+    """
+
+    _css = source("explorer.css")
+
+    name = traitlets.Unicode(read_only=True).tag(sync=True)
+    start = traitlets.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, name: str, constants: dict, **state):
+        super().__init__(**state)
+        for trait, value in {"name": name, **constants}.items():
+            self.set_trait(trait, value)
+        self.set_trait("start", self.state())
+
+    def state(self) -> dict:
+        """Return the traits that make the state, by name; tuples as lists."""
+        values = {trait: getattr(self, trait) for trait in sorted(self.trait_names(state=True))}
+        return {t: list(v) if isinstance(v, tuple) else v for t, v in values.items()}
+
+
+def below(name: str, value: int, bound: int) -> int:
+    """Return ``value`` if it is one of 0 … bound - 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= value < bound:
+        raise ValueError(f"{name} must be from 0 to {bound - 1}, but {value} came.")
+    return value
+
+
+def frozen(module: ACmix) -> ACmix:
+    """Return a float32 copy of the module on the CPU that does not train."""
+    if not isinstance(module, ACmix):
+        raise TypeError(
+            f"module must be an acmix_edu.ACmix, but a {type(module).__name__} came; "
+            "pass ACmix(in_planes, out_planes), or one layer of your network."
+        )
+    return copy.deepcopy(module).float().cpu().requires_grad_(False)
+
+
+def one_image(image, channels: int) -> torch.Tensor:
+    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU."""
+    try:
+        tensor = isinstance(image, torch.Tensor)
+        x = torch.as_tensor(image if tensor else np.ascontiguousarray(image)).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"image must be a numeric array or tensor [C, H, W], but a {type(image).__name__} "
+            "came that is not; pass torch.as_tensor(...).float()."
+        ) from None
+    if not x.is_floating_point():
+        raise TypeError(
+            f"image must hold floats, but its dtype is {x.dtype}; for pixel values from 0 to 255 "
+            "pass torch.as_tensor(image) / 255."
+        )
+    came = list(x.shape)
+    x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
+    if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
+        raise ValueError(
+            f"image must have the shape [{channels}, H, W], as module.in_planes={channels}, but "
+            f"{came} came; for [H, W, {channels}] pass image.transpose(2, 0, 1), "
+            "for a tensor image.permute(2, 0, 1)."
+        )
+    if x.shape[1] * x.shape[2] > MOST_PIXELS:
+        raise ValueError(
+            f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
+            f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
+        )
+    x = x.float().contiguous()
+    if not torch.isfinite(x).all():
+        raise ValueError("image must be finite, but NaN or infinity came; see torch.nan_to_num.")
+    return x

@@ -63,8 +63,12 @@ export function windowIndices(size, kernel, dilation, stride) {
   return indices;
 }
 
-// For each output pixel, the k² positions that its window reads, [pixels · k²].
+// For each output pixel, the k² positions that its window reads, [pixels · k²]. The last answer is
+// kept: weights and values ask the same question one after the other.
+let lastWindows = {};
 export function windowPixels(height, width, { kernel, dilation, stride }) {
+  const key = [height, width, kernel, dilation, stride].join();
+  if (lastWindows.key === key) return lastWindows.pixels;
   const rows = windowIndices(height, kernel, dilation, stride);
   const columns = windowIndices(width, kernel, dilation, stride);
   const pixels = new Int32Array((rows.length / kernel) * columns.length * kernel);
@@ -76,6 +80,7 @@ export function windowPixels(height, width, { kernel, dilation, stride }) {
       }
     }
   }
+  lastWindows = { key, pixels };
   return pixels;
 }
 
@@ -84,7 +89,8 @@ export function windowPixels(height, width, { kernel, dilation, stride }) {
 export function attentionWeights(q, k, pe, { heads, kernel, dilation, stride }) {
   const { height, width, channels } = q;
   const size = height * width, d = channels / heads, taps = kernel * kernel;
-  const keys = k.data.map((value, n) => value - pe.data[n % (d * size)]);
+  const keys = byPixel(k, (value, n) => value - pe.data[n % (d * size)]);
+  const queries = byPixel(q, (value) => value / Math.sqrt(d));
   const read = windowPixels(height, width, { kernel, dilation, stride });
   const outWidth = Math.ceil(width / stride), pixels = read.length / taps;
   const weights = new Float32Array(heads * read.length);
@@ -92,24 +98,43 @@ export function attentionWeights(q, k, pe, { heads, kernel, dilation, stride }) 
   for (let head = 0; head < heads; head++) {
     for (let pixel = 0; pixel < pixels; pixel++) {
       const row = Math.floor(pixel / outWidth) * stride;
-      const query = row * width + (pixel % outWidth) * stride;
-      const window = pixel * taps;
-      logits.fill(0);
-      for (let c = head * d * size; c < (head + 1) * d * size; c += size) {
-        const scaled = q.data[c + query] / Math.sqrt(d);
-        for (let o = 0; o < taps; o++) logits[o] += scaled * keys[c + read[window + o]];
+      const query = (row * width + (pixel % outWidth) * stride) * channels + head * d;
+      for (let o = 0, window = pixel * taps; o < taps; o++) {
+        const key = read[window + o] * channels + head * d;
+        let sum = 0;
+        for (let e = 0; e < d; e++) sum += queries[query + e] * keys[key + e];
+        logits[o] = sum;
       }
-      softmaxInto(weights, head * read.length + window, logits);
+      softmaxInto(weights, head * read.length + pixel * taps, logits);
     }
   }
   return weights;
 }
 
+// The values of a map pixel by pixel, [H·W, C], each changed by `change(value, n)`.
+function byPixel({ data, channels, height, width }, change) {
+  const size = height * width, values = new Float64Array(data.length);
+  for (let c = 0, n = 0; c < channels; c++) {
+    for (let at = c; n < (c + 1) * size; at += channels, n++) values[at] = change(data[n], n);
+  }
+  return values;
+}
+
 function softmaxInto(target, start, logits) {
   let largest = -Infinity, total = 0;
   for (let o = 0; o < logits.length; o++) if (logits[o] > largest) largest = logits[o];
-  for (let o = 0; o < logits.length; o++) total += logits[o] = Math.exp(logits[o] - largest);
-  for (let o = 0; o < logits.length; o++) target[start + o] = logits[o] / total;
+  for (let o = 0; o < logits.length; o++) total += logits[o] = exp(logits[o] - largest);
+  const scale = 1 / total;
+  for (let o = 0; o < logits.length; o++) target[start + o] = logits[o] * scale;
+}
+
+// eˣ for x ≤ 0, to nine digits: from a table in steps of 1/32, and four terms of the series.
+const STEPS = 32;
+const POWERS = Float64Array.from({ length: 88 * STEPS }, (_, n) => Math.exp(-n / STEPS));
+function exp(x) {
+  if (!(x > -87)) return Math.exp(x);
+  const n = Math.floor(-x * STEPS), f = x + n / STEPS;
+  return POWERS[n] * (1 + f * (1 + f * (0.5 + f * (1 / 6 + f / 24))));
 }
 
 // F_att(n·d + e) = Σ_o a_o v_{n·d + e, o}: the heads lie one after the other (head-major).

@@ -15,7 +15,7 @@ from acmix_edu import ACmix
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = (ROOT / "acmix_edu" / "explorers" / "engine.js").read_text(encoding="utf-8")
 PATHS = ("attention", "convolution", "mix")
-CONFIGURATIONS, BATCH = 240, 20
+CONFIGURATIONS, BATCH = 500, 50
 
 RUN = """async ([source, cases]) => {
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));

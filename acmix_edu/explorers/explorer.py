@@ -69,8 +69,8 @@ def frozen(module: ACmix) -> ACmix:
     return copy.deepcopy(module).float().cpu().requires_grad_(False)
 
 
-def one_image(image, channels: int) -> torch.Tensor:
-    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU."""
+def one_image(image, channels: int, why: str = "as module.in_planes says") -> torch.Tensor:
+    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` it has these C."""
     try:
         tensor = isinstance(image, torch.Tensor)
         x = torch.as_tensor(image if tensor else np.ascontiguousarray(image)).detach().cpu()
@@ -88,7 +88,7 @@ def one_image(image, channels: int) -> torch.Tensor:
     x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
     if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
         raise ValueError(
-            f"image must have the shape [{channels}, H, W], as module.in_planes={channels}, but "
+            f"image must have the shape [{channels}, H, W], {why}, but "
             f"{came} came; for [H, W, {channels}] pass image.transpose(2, 0, 1), "
             "for a tensor image.permute(2, 0, 1)."
         )

@@ -11,10 +11,11 @@ import torch
 from traitlets import TraitError
 
 from acmix_edu import ACmix
+from acmix_edu.examples import colour_features
 from acmix_edu.explorers import MixingExplorer
 from acmix_edu.explorers.loader import bundle, source
 
-FILES = ("engine.js", "kit.js", "mixing.js")
+FILES = ("engine.js", "kit.js", "picture.js", "mixing.js")
 
 
 @pytest.fixture
@@ -81,10 +82,11 @@ def test_starts_as_the_module(module, explorer):
 
 def test_sends_the_weights(module, explorer):
     sent = np.frombuffer(explorer.weights, np.float32)
+    places = explorer.places["own"]
     for name, value in module.state_dict().items():
-        first, end = explorer.places[name.replace(".", "_")]
+        first, end = places[name.replace(".", "_")]
         np.testing.assert_array_equal(sent[first:end], value.flatten().numpy())
-    assert max(end for _, end in explorer.places.values()) == len(sent)
+    assert max(end for _, end in places.values()) == len(sent)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,47 @@ def test_observe(explorer):
     explorer.observe(lambda change: seen.append(change.new), "alpha")
     explorer.alpha = 1
     assert seen == [1.0]
+
+
+def test_several_modules_to_choose_from(module):
+    torch.manual_seed(1)
+    other = ACmix(3, 8, kernel_att=5, head=2, kernel_conv=3, stride=2, dilation=2)
+    torch.nn.init.constant_(other.rate1, -0.25)
+    explorer = MixingExplorer({"first": module, "second": other}, torch.rand(3, 9, 14))
+    assert (explorer.preset, explorer.alpha) == ("first", 0.5)
+    explorer.preset = "second"
+    assert explorer.alpha == -0.25  # a preset brings its rates
+    x = torch.rand(1, 3, 9, 14)
+    assert torch.equal(explorer.current_module()(x), other(x).detach())
+    with pytest.raises(ValueError, match=r"one of .'first', 'second'., but 'third' came"):
+        explorer.preset = "third"
+    with pytest.raises(ValueError, match=r"must agree in .*head"):
+        MixingExplorer({"a": module, "b": ACmix(3, 8, head=4)}, torch.rand(3, 9, 14))
+    with pytest.raises(TypeError, match=r"module must be .*dict"):
+        MixingExplorer({}, torch.rand(3, 9, 14))
+
+
+def test_the_readers_picture_comes_back(module):
+    explorer = MixingExplorer(module, torch.rand(3, 9, 14))
+    own = torch.rand(3, 9, 14)
+    explorer.image = own.numpy().tobytes()  # as the view does
+    assert torch.equal(explorer.current_image(), own)
+    with pytest.raises(ValueError, match=r"image must be 378 float32 numbers, \[3, 9, 14\]"):
+        explorer.image = b"1234"
+
+
+@pytest.mark.parametrize(
+    ("image", "lift"),
+    [
+        (torch.rand(3, 4, 4), "picture"),
+        (torch.rand(3, 4, 4) - 0.5, ""),
+        (colour_features(torch.rand(3, 4, 4)), "colour"),
+        (torch.rand(4, 4, 4) / 2, ""),
+        (torch.rand(5, 4, 4), ""),
+    ],
+)
+def test_knows_which_images_are_pictures(image, lift):
+    assert MixingExplorer(ACmix(len(image), 8), image).sizes["lift"] == lift
 
 
 # ---- What is refused -------------------------------------------------------------------------

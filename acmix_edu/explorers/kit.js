@@ -87,9 +87,9 @@ export function player({ input, read }, send, pause = 700) {
 }
 
 // Keep a control and a trait of the model equal; returns how to let go.
-export function bind(model, trait, control) {
+export function bind(model, trait, control, set) {
   const show = () => control.show(model.get(trait));
-  const send = () => save(model, { [trait]: control.read() });
+  const send = () => set({ [trait]: control.read() });
   control.input.addEventListener("input", send);
   model.on(`change:${trait}`, show);
   show();
@@ -297,14 +297,15 @@ export function writeAddress(hash, name, values, start) {
 
 // Follow the address and the links on the page, and keep the state in the address where it is
 // ours to write: Jupyter's belongs to Jupyter. Returns how to let go.
-function followAddress(model, root, accepts) {
+function followAddress(model, root, accepts, setTraits) {
   const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
   const values = () => Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
   const set = (hash) => {
     const given = readAddress(hash, name, start);
     if (!given) return false;
     const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
-    save(model, { ...start, ...Object.fromEntries(good) });
+    save(model, start);
+    setTraits(Object.fromEntries(good));
     root.scrollIntoView({ block: "nearest" });
     return true;
   };
@@ -339,8 +340,9 @@ function followAddress(model, root, accepts) {
 
 // A widget made of two functions. build(model, { redraw, set }) makes, once for each view,
 //   { controls: { trait: control }, parts: [nodes below the controls],
-//     accept: { trait: (value) => boolean } for traits that have no control, reset(), release() },
-// the last three if need be. draw(model, view) paints the state, at most once a frame after a
+//     accept: { trait: (value) => boolean } for traits that have no control, reset(), release(),
+//     derive(traits): the traits, and those that follow from them },
+// the last four if need be. draw(model, view) paints the state, at most once a frame after a
 // trait has changed or redraw() was called, and returns it in words for those who listen.
 export function explorer({ build, draw }) {
   return { render: ({ model, el }) => show(model, el, build, draw) };
@@ -350,7 +352,7 @@ function show(model, el, build, draw) {
   const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
   const status = speaker();
   const redraw = oncePerFrame(() => status.say(draw(model, view)));
-  const set = (values) => save(model, values);
+  const set = (values) => save(model, view.derive?.(values) ?? values);
   const view = build(model, { redraw, set });
   const { controls, accept = {}, parts } = view;
   const reset = button("Reset", () => { view.reset?.(); set(start); }, { class: "reset" });
@@ -360,9 +362,9 @@ function show(model, el, build, draw) {
   root.model = model;  // for the browser's console
   el.append(root);
   const accepts = (trait, value) => (accept[trait] ?? controls[trait]?.accept)?.(value) ?? false;
-  const letGo = Object.entries(controls).map(([trait, control]) => bind(model, trait, control));
+  const letGo = Object.entries(controls).map(([trait, control]) => bind(model, trait, control, set));
   for (const trait of traits) model.on(`change:${trait}`, redraw);
-  letGo.push(followAddress(model, root, accepts));
+  letGo.push(followAddress(model, root, accepts, set));
   redraw();
   return () => {
     redraw.cancel();

@@ -10,16 +10,17 @@ import {
   AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, mapView, memory,
   outline, pickable, reach, slider, steerable,
 } from "./kit.js";
+import { ownPicture } from "./picture.js";
 
 const KERNELS_CONV = [1, 3, 5, 7];
 
 // ---- From the model's traits to numbers -----------------------------------------------------
 
-// The image and the weights by name, read once.
+// The image and the weights of the chosen preset by name.
 function readData(model) {
   const sizes = model.get("sizes"), places = model.get("places");
   const all = floats(model.get("weights"));
-  const weight = (name) => all.subarray(...places[name]);
+  const weight = (name, of = model.get("preset")) => all.subarray(...places[of][name]);
   const { in_planes: channels, height, width } = sizes;
   const image = { data: floats(model.get("image")), channels, height, width };
   return { sizes, weight, image, d: sizes.out_planes / sizes.heads };
@@ -28,7 +29,7 @@ function readData(model) {
 // fc and dep_conv for a kernel size: the module's own, or a seeded fc with shift kernels.
 function convWeights({ sizes, weight }, kernel) {
   if (kernel === sizes.kernel_conv) return [weight("dep_conv_weight"), weight("fc_weight")];
-  return [shiftKernels(sizes.out_planes, kernel), weight(`seeded_fc_${kernel}`)];
+  return [shiftKernels(sizes.out_planes, kernel), weight(kernel, "seeded_fc")];
 }
 
 // All stages for the model's state; each is computed again only when what it depends on changes.
@@ -92,13 +93,18 @@ function pictureColours({ data, channels, height, width }) {
 
 function controls(model, { sizes, d }) {
   const start = model.get("start");
-  const span = (rate) => Math.max(2, Math.ceil(Math.abs(start[rate])));
-  const rate = (name, label) => slider({ name, label, min: -span(name), max: span(name),
-    step: 0.01, say: (value) => value.toFixed(2).replace("-", "−") });
+  const presets = Object.keys(model.get("rates"));
+  const sizesOf = Object.values(model.get("rates")).flat().map(Math.abs);
+  const span = Math.max(2, Math.ceil(Math.max(...sizesOf)));
+  const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span,
+    step: 0.01, say: (value) => value.toFixed(2).replace("-", "−") }),
+    accept: (value) => Math.abs(value) <= span });  // a trained rate lies between two steps
   const index = (name, label, count) => slider({ name, label: `${label}, 0 to ${count - 1}`,
     min: 0, max: count - 1, step: 1, say: String });
   const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);
-  const made = {
+  const made = presets.length < 2 ? {} : { preset: choice({ name: "preset", label: "Weights",
+    options: presets.map((name) => [name, name]) }) };
+  Object.assign(made, {
     alpha: rate("alpha", "α, attention"),
     beta: rate("beta", "β, convolution"),
     kernel_att: slider({ name: "kernel_att", label: "Attention window", min: 1,
@@ -109,7 +115,7 @@ function controls(model, { sizes, d }) {
     kernel_conv: choice({ name: "kernel_conv", label: "Convolution kernel",
       options: sizesConv.map((k) =>
         [k, `${k} × ${k}${k === sizes.kernel_conv ? "" : " (untrained)"}`]) }),
-  };
+  });
   if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
   if (d > 1) made.channel = index("channel", "Channel", d);
   return made;
@@ -271,11 +277,37 @@ const whole = (n) => String(n).replace("-", "−");
 // ---- The widget -----------------------------------------------------------------------------
 
 function build(model, { redraw, set }) {
-  const data = readData(model), view = { ...buildView(model, data), data, remember: memory() };
-  const { maps } = view, { height, width, stride } = data.sizes;
-  maps.picture.paint(height, width, pictureColours(data.image));
+  const sizes = model.get("sizes"), { height, width, stride } = sizes;
+  const view = buildView(model, readData(model)), { maps } = view;
+  const read = () => {
+    Object.assign(view, { data: readData(model), remember: memory() });
+    maps.picture.paint(height, width, pictureColours(view.data.image));
+    redraw();
+  };
   maps.picture.say("The picture", "Solid: the attention window; dashed: the convolution kernel. "
     + "Point, tap or use arrow keys.");
+  const followed = ["change:image", "change:preset"];
+  for (const change of followed) model.on(change, read);
+  const original = model.get("image");
+  let own;
+  view.release = () => {
+    for (const change of followed) model.off(change, read);
+    own?.release();
+  };
+  if (sizes.lift) {
+    own = ownPicture(maps.picture, {
+      place: () => model.get("pixel").map((n) => n * stride),
+      read: () => asColours(view.data.image, sizes.lift),
+      change: (colours) => set({ image: new DataView(lifted(colours, sizes.lift).buffer) }),
+    });
+    maps.picture.box.append(own.box);
+    view.reset = () => { own.stop(); set({ image: original }); };
+  }
+  view.derive = (traits) => {  // a preset brings its own rates
+    const [alpha, beta] = model.get("rates")[traits.preset] ?? [];
+    return alpha === undefined ? traits : { alpha, beta, ...traits };
+  };
+  read();
 
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const pin = (pixel) => { hover(null); set({ pixel }); };
@@ -303,6 +335,21 @@ function build(model, { redraw, set }) {
   view.accept = { pixel: inside, offset: place };
   return view;
 }
+
+// Between colours 0 … 1 and an image: the colours themselves, or colour_features of them.
+function lifted(colours, lift) {
+  if (lift === "picture") return colours;
+  const size = colours.length / 3, image = new Float32Array(4 * size);
+  for (let n = 0; n < 3 * size; n++) image[n] = colours[n] - 0.5;
+  for (let n = 0; n < size; n++) {
+    const [r, g, b] = [image[n], image[size + n], image[2 * size + n]];
+    image[3 * size + n] = Math.sqrt(3 - r * r - g * g - b * b);
+  }
+  return image;
+}
+
+const asColours = ({ data, height, width }, lift) =>
+  data.slice(0, 3 * height * width).map((value) => value + (lift === "colour" ? 0.5 : 0));
 
 const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
 

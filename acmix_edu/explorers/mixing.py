@@ -2,12 +2,12 @@
 
 import math
 
-import numpy as np
 import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel, pair, whole_number
+from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import Explorer, below, frozen, one_image, place
 from acmix_edu.explorers.loader import bundle
 
@@ -21,9 +21,12 @@ class MixingExplorer(Explorer):
     once it is shown. The traits below follow the view, and the view follows them.
 
     Args:
-        module: an ``ACmix``; its weights are copied, so later training does not change the view.
+        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights
+            are copied, so later training does not change the view.
         image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
-            128×128 pixels. The first three channels are drawn as red, green and blue.
+            128×128 pixels. The first three channels are drawn as red, green and blue. Where the
+            image is a picture (3 channels, values 0 … 1) or the ``colour_features`` of one, the
+            reader can open, drop, paste or draw a picture in its place.
         head: the head to look at first, from 0.
         channel: the dimension of that head, from 0; both choose output channel
             ``head * module.head_dim + channel``.
@@ -31,9 +34,10 @@ class MixingExplorer(Explorer):
 
     Traits:
         alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
-        module has them. A ``kernel_conv`` other than the module's own comes with seeded,
+        (first) module has them; a new ``preset``, the name of a module, brings that module's α
+        and β. A ``kernel_conv`` other than the module's own comes with seeded,
         untrained weights. And offset: the cell of the kernels, from their centre, whose values
-        are written below them.
+        are written below them. ``current_image()`` follows the reader's own picture.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -47,7 +51,7 @@ class MixingExplorer(Explorer):
         α is 1.0
     """
 
-    _esm = bundle("engine.js", "kit.js", "mixing.js")
+    _esm = bundle("engine.js", "kit.js", "picture.js", "mixing.js")
 
     alpha = traitlets.Float(0.5).tag(sync=True, state=True)
     beta = traitlets.Float(0.5).tag(sync=True, state=True)
@@ -59,33 +63,41 @@ class MixingExplorer(Explorer):
     pixel = place().tag(sync=True, state=True)
     offset = place().tag(sync=True, state=True)
 
+    preset = traitlets.Unicode().tag(sync=True, state=True)
+
+    image = traitlets.Bytes().tag(sync=True)  # the view may put the reader's own picture here
+
     # What the view needs besides: constant, and the same for every state of the traits above.
-    image = traitlets.Bytes(read_only=True).tag(sync=True)
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
-    places = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
+    places = traitlets.Dict(read_only=True).tag(sync=True)  # preset: name: [first, past the last]
+    rates = traitlets.Dict(read_only=True).tag(sync=True)  # preset: α and β
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, module: ACmix, image, *, head: int = 0, channel: int = 0, pixel=None):
-        self._module = frozen(module)
+    def __init__(self, module, image, *, head: int = 0, channel: int = 0, pixel=None):
+        self._modules = _presets(module)
+        preset, module = next(iter(self._modules.items()))
         self._image = one_image(image, module.in_planes)
         self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
         height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
         self._bounds = {"head": module.head, "channel": module.head_dim, "pixel": (height, width)}
         head, channel = whole_number("head", head, 0), whole_number("channel", channel, 0)
+        rates = {name: [m.rate1.item(), m.rate2.item()] for name, m in self._modules.items()}
         start = {
-            "alpha": self._module.rate1.item(),
-            "beta": self._module.rate2.item(),
+            "alpha": rates[preset][0],
+            "beta": rates[preset][1],
             **{name: getattr(module, name) for name in ("kernel_att", "dilation", "kernel_conv")},
             "head": head,
             "channel": channel,
             "pixel": (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0),
+            "preset": preset,
+            "image": self._image.numpy().tobytes(),
         }
-        weights, places = _pack(self._module, self._seeded_fc)
+        weights, places = _pack(self._modules, self._seeded_fc)
         sizes = {name: getattr(module, name) for name in ("in_planes", "out_planes", "stride")}
         sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
-        image = self._image.numpy().tobytes()
-        constants = {"image": image, "weights": weights, "places": places, "sizes": sizes}
+        sizes |= {"lift": _lift(self._image)}
+        constants = {"weights": weights, "places": places, "rates": rates, "sizes": sizes}
         super().__init__("mixing", constants, **start)
 
     def current_module(self) -> ACmix:
@@ -97,7 +109,7 @@ class MixingExplorer(Explorer):
             >>> explorer.current_module().dilation
             2
         """
-        own = self._module
+        own = self._modules[self.preset]
         new = ACmix(
             own.in_planes,
             own.out_planes,
@@ -117,8 +129,9 @@ class MixingExplorer(Explorer):
         return new.requires_grad_(False)
 
     def current_image(self) -> torch.Tensor:
-        """Return a copy of the image, ``[C, H, W]``, float32."""
-        return self._image.clone()
+        """Return a copy of the image that the view shows now, ``[C, H, W]``, float32."""
+        values = torch.frombuffer(bytearray(self.image), dtype=torch.float32)
+        return values.view(self._image.shape)
 
     @traitlets.validate("alpha", "beta")
     def _finite(self, proposal):
@@ -126,6 +139,28 @@ class MixingExplorer(Explorer):
             raise ValueError(
                 f"{proposal.trait.name} must be finite, but {proposal.value} came; "
                 f"pass a number such as {proposal.trait.name}=0.5."
+            )
+        return proposal.value
+
+    @traitlets.validate("preset")
+    def _known(self, proposal):
+        if proposal.value not in self._modules:
+            raise ValueError(
+                f"preset must be one of {list(self._modules)}, but {proposal.value!r} came."
+            )
+        return proposal.value
+
+    @traitlets.observe("preset")
+    def _own_rates(self, change):
+        module = self._modules[change.new]
+        self.alpha, self.beta = module.rate1.item(), module.rate2.item()
+
+    @traitlets.validate("image")
+    def _same_size(self, proposal):
+        if len(proposal.value) != 4 * self._image.numel():
+            raise ValueError(
+                f"image must be {self._image.numel()} float32 numbers, {list(self._image.shape)}, "
+                f"but {len(proposal.value)} bytes came; pass tensor.numpy().tobytes()."
             )
         return proposal.value
 
@@ -139,7 +174,7 @@ class MixingExplorer(Explorer):
 
     @traitlets.validate("kernel_conv")
     def _offered(self, proposal):
-        offered = sorted({*KERNEL_CONV_CHOICES, self._module.kernel_conv})
+        offered = sorted({*KERNEL_CONV_CHOICES, next(iter(self._modules.values())).kernel_conv})
         if proposal.value not in offered:
             raise ValueError(f"kernel_conv must be one of {offered}, but {proposal.value} came.")
         return proposal.value
@@ -164,10 +199,38 @@ def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
     return weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(kernel))
 
 
-def _pack(module: ACmix, seeded_fc: dict) -> tuple[bytes, dict]:
-    """Return all weights in one string of float32 bytes, and where each of them lies in it."""
-    named = {name.replace(".", "_"): value for name, value in module.state_dict().items()}
-    named |= {f"seeded_fc_{k}": fc for k, fc in seeded_fc.items() if k != module.kernel_conv}
-    ends = np.cumsum([value.numel() for value in named.values()]).tolist()
-    places = {name: [end - named[name].numel(), end] for name, end in zip(named, ends, strict=True)}
+def _presets(module) -> dict[str, ACmix]:
+    """Return frozen copies of the modules by name, all of the same sizes."""
+    named = module if isinstance(module, dict) and module else {"own": module}
+    modules = {str(name): frozen(m) for name, m in named.items()}
+    names = ("in_planes", "out_planes", "head", "stride", "kernel_conv")
+    sizes = {tuple(getattr(m, name) for name in names) for m in modules.values()}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the modules must agree in {', '.join(names)}, but {sorted(sizes)} came; "
+            "make one explorer for each of them."
+        )
+    return modules
+
+
+def _lift(image: torch.Tensor) -> str:
+    """How a picture becomes an image like this one: "picture", "colour", or "" for not at all."""
+    if len(image) == 3 and 0 <= image.min() and image.max() <= 1:
+        return "picture"
+    if len(image) == 4 and image[:3].abs().max() <= 0.5:
+        if torch.allclose(colour_features(image[:3] + 0.5), image, atol=1e-5):
+            return "colour"
+    return ""
+
+
+def _pack(modules: dict, seeded_fc: dict) -> tuple[bytes, dict]:
+    """Return all weights in one string of float32 bytes, and by preset and name where they lie."""
+    named = {("seeded_fc", str(k)): fc for k, fc in seeded_fc.items()}
+    for preset, module in modules.items():
+        state = module.state_dict().items()
+        named |= {(preset, name.replace(".", "_")): value for name, value in state}
+    places, first = {}, 0
+    for (preset, name), value in named.items():
+        places.setdefault(preset, {})[name] = [first, first + value.numel()]
+        first += value.numel()
     return torch.cat([value.flatten() for value in named.values()]).numpy().tobytes(), places

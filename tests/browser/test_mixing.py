@@ -1,15 +1,18 @@
 """The mixing explorer in the built book: what is drawn is what Python computes for that state."""
 
 import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix
+from acmix_edu.examples import colour_features
 from acmix_edu.explorers import MixingExplorer
 
 CHAPTER, INDEX = "book/05_acmix.html", "index.html"
@@ -18,6 +21,7 @@ MAPS = ("picture", "q", "k", "v", "f_att", "f_conv", "f_out", "a")
 KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
+    "preset": {"q", "k", "f_att", "f_out"},
     "alpha": {"f_out"},
     "beta": {"f_out"},
     "kernel_att": {"f_att", "f_out", "a"},
@@ -92,7 +96,9 @@ class Mixing(Shown):
 
     def follow(self):
         """Set the Python explorer to the state that the view has."""
-        for trait, value in self.state().items():
+        state = self.state()
+        self.explorer.preset = state["preset"]  # first: it brings its rates
+        for trait, value in state.items():
             setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
 
     def check(self, pixel=None):
@@ -116,16 +122,21 @@ def explorer_of(page):
     state = entry["state"]
     for buffer in entry["buffers"]:
         state[buffer["path"][0]] = np.frombuffer(base64.b64decode(buffer["data"]), np.float32)
-    sizes, start, places = state["sizes"], state["start"], state["places"]
-    module = ACmix(sizes["in_planes"], sizes["out_planes"], start["kernel_att"], sizes["heads"],
-                   sizes["kernel_conv"], sizes["stride"], start["dilation"])  # fmt: skip
-    module.load_state_dict({
-        name: torch.tensor(state["weights"][slice(*places[name.replace(".", "_")])]).view_as(own)
-        for name, own in module.state_dict().items()
-    })  # fmt: skip
+    sizes, start = state["sizes"], state["start"]
+
+    def preset(places):
+        module = ACmix(sizes["in_planes"], sizes["out_planes"], start["kernel_att"], sizes["heads"],
+                       sizes["kernel_conv"], sizes["stride"], start["dilation"])  # fmt: skip
+        module.load_state_dict({
+            name: torch.tensor(state["weights"][slice(*places[name.replace(".", "_")])])
+            .view_as(own) for name, own in module.state_dict().items()
+        })  # fmt: skip
+        return module
+
+    modules = {name: preset(state["places"][name]) for name in state["rates"]}
     image = torch.tensor(state["image"]).view(-1, sizes["height"], sizes["width"])
     look = {name: start[name] for name in ("head", "channel", "pixel")}
-    return MixingExplorer(module, image, **look)
+    return MixingExplorer(modules, image, **look)
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +187,9 @@ def test_first_drawing_and_every_control(shown):
     shown.control("kernel_conv").select_option("5")
     drawn = moved(shown, "kernel_conv", drawn)
     shown.root.get_by_text("seeded, untrained weights").wait_for()
+    if shown.control("preset").count():
+        shown.control("preset").select_option(index=1)
+        drawn = moved(shown, "preset", drawn)
     for name in SLIDERS:  # by keyboard
         shown.press_one(name)
         drawn = moved(shown, name, drawn)
@@ -293,7 +307,7 @@ def test_state_in_words(chapter):
     chapter.page.keyboard.press("ArrowDown")
     row, column = chapter.explorer.pixel
     chapter.explorer.pixel = (row + 1, column)
-    status = chapter.root.get_by_role("status")
+    status = chapter.root.locator(".status")
     status.get_by_text(f"Pixel row {row + 1}, column {column}").wait_for()
     module, x = chapter.explorer.current_module(), chapter.explorer.current_image()[None]
     window = module.explain(x)["att"][0, chapter.explorer.head, :, row + 1, column]
@@ -344,3 +358,95 @@ def test_fits(open_page, server, width, theme):
     for name in ("α", "β", "window", "Dilation", "Convolution kernel", "Head", "Channel"):
         assert shown.root.get_by_label(re.compile(name)).count() >= 1
     shown.check()
+
+
+# ---- A picture of the reader's own -----------------------------------------------------------
+
+IMAGE = """(root) => {
+  const { buffer, byteOffset, byteLength } = root.model.get("image");
+  return Array.from(new Uint8Array(buffer, byteOffset, byteLength));
+}"""
+DROP = """(frame, bytes) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([new Uint8Array(bytes)], "own.png", { type: "image/png" }));
+  const at = { bubbles: true, cancelable: true };
+  frame.dispatchEvent(new DragEvent("drop", { ...at, dataTransfer: carried }));
+}"""
+PASTE = DROP.replace('new DragEvent("drop", { ...at, dataTransfer', 'new ClipboardEvent("paste", { '
+                     "...at, clipboardData")  # fmt: skip
+
+
+@pytest.fixture
+def png():
+    """A picture of 96×192: red left, blue right; its middle square is half red, half blue."""
+    pixels = np.zeros((96, 192, 3), np.uint8)
+    pixels[:, :96, 0], pixels[:, 96:, 2] = 255, 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def follow_picture(shown):
+    """Take over the page's picture, compare all that is drawn, return it as colours."""
+    shown.page.mouse.move(0, 0)
+    shown.page.wait_for_timeout(100)
+    shown.explorer.image = bytes(shown.root.evaluate(IMAGE))
+    shown.follow()
+    shown.check()
+    image = shown.explorer.current_image()
+    torch.testing.assert_close(image, colour_features(image[:3] + 0.5))
+    return image[:3] + 0.5
+
+
+@pytest.mark.parametrize("way", ["open", "drop", "paste"])
+def test_own_picture(chapter, png, way):
+    first = chapter.drawn()
+    if way == "open":
+        file = {"name": "own.png", "mimeType": "image/png", "buffer": png}
+        chapter.root.get_by_label("A picture file").set_input_files(file)
+        chapter.root.get_by_text("Your picture own.png").wait_for()
+    else:
+        chapter.frame("picture").focus()
+        chapter.frame("picture").evaluate(DROP if way == "drop" else PASTE, list(png))
+        chapter.root.get_by_text("Your picture own.png").wait_for()
+    colours = follow_picture(chapter)
+    red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])
+    torch.testing.assert_close(colours[:, 5, 4], red)
+    torch.testing.assert_close(colours[:, 40, 44], blue)
+    chapter.root.get_by_role("button", name="Reset").click()
+    again = chapter.drawn()
+    assert all(same(again[name], first[name]) for name in first)
+
+
+def test_a_file_that_is_no_picture(chapter):
+    before = chapter.drawn()
+    file = {"name": "own.png", "mimeType": "image/png", "buffer": b"nonsense"}
+    chapter.root.get_by_label("A picture file").set_input_files(file)
+    chapter.root.get_by_text("cannot read that file").wait_for()
+    after = chapter.drawn()
+    assert all(same(after[name], before[name]) for name in before)
+
+
+def test_draw(chapter):
+    """By pointer, and by the arrow keys and the space bar; the colour is the chosen one."""
+    page = chapter.page
+    chapter.root.get_by_label("Colour to draw").fill("#00ff00")
+    chapter.root.get_by_role("button", name="Draw").click()
+    page.mouse.move(*chapter.place("picture", 6, 7))
+    page.mouse.down()
+    page.mouse.move(*chapter.place("picture", 6, 10), steps=8)
+    page.mouse.up()
+    colours = follow_picture(chapter)
+    green = torch.tensor([0, 1.0, 0])
+    torch.testing.assert_close(colours[:, 6, 6:12], green[:, None].expand(3, 6))
+    assert not torch.allclose(colours[:, 4, 8], green)
+    chapter.frame("picture").focus()
+    page.keyboard.press("Shift+ArrowDown")
+    row, column = chapter.state()["pixel"]
+    page.keyboard.press("Space")
+    torch.testing.assert_close(follow_picture(chapter)[:, row, column], green)
+    chapter.root.get_by_role("button", name="Draw").click()
+    before = chapter.drawn()
+    page.mouse.click(*chapter.place("picture", 30, 30))
+    page.mouse.move(0, 0)
+    assert same(chapter.drawn()["picture"], before["picture"])

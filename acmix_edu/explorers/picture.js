@@ -1,0 +1,99 @@
+// A picture of the reader's own: opened, dropped, pasted or drawn. It never leaves the page.
+// Colours are [3, H, W], values 0 … 1.
+
+import { button, element } from "./kit.js";
+
+// The middle of a picture's file, scaled to the height and width, as colours.
+async function readFile(file, height, width) {
+  const bitmap = await createImageBitmap(file);
+  const scale = Math.min(bitmap.width / width, bitmap.height / height);
+  const [w, h] = [width * scale, height * scale];
+  const canvas = element("canvas", { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  Object.assign(context, { imageSmoothingQuality: "high", fillStyle: "white" });
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, (bitmap.width - w) / 2, (bitmap.height - h) / 2, w, h, 0, 0, width,
+    height);
+  const { data } = context.getImageData(0, 0, width, height), size = height * width;
+  return Float32Array.from({ length: 3 * size }, (_, n) =>
+    data[4 * (n % size) + Math.floor(n / size)] / 255);
+}
+
+const colourOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+
+// A dab of the brush: the cell and its four neighbours, inside the picture.
+function dab(colours, [row, column], { rows, columns }, colour) {
+  for (const [i, j] of [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) {
+    const [r, c] = [row + i, column + j];
+    if (r < 0 || c < 0 || r >= rows || c >= columns) continue;
+    colour.forEach((level, n) => (colours[(n * rows + r) * columns + c] = level));
+  }
+  return colours;
+}
+
+// Buttons below a picture's map. `read()` gives its colours, `change(colours)` takes new ones, and
+// `place()` is the cell at which the space bar draws.
+export function ownPicture(view, { place, read, change }) {
+  const { frame } = view, says = element("p", { role: "status" });
+  const file = element("input", { type: "file", accept: "image/*", "aria-label": "A picture file" });
+  const ink = element("input", { type: "color", value: "#d02020", "aria-label": "Colour to draw" });
+  const draw = button("Draw", () => drawing(!on), { "aria-pressed": "false" });
+  let on = false, down = false;
+
+  const drawing = (value) => {
+    on = value;
+    draw.setAttribute("aria-pressed", on);
+    frame.classList.toggle("drawing", on);
+    says.textContent = on ? "Draw with the pointer, or with the arrow keys and the space bar." : "";
+  };
+  const paintAt = (cell) => change(dab(read(), cell, view, colourOf(ink.value)));
+  const cellOf = ({ clientX, clientY }) => {
+    const { left, top, width, height } = frame.getBoundingClientRect();
+    return [Math.floor(((clientY - top) / height) * view.rows),
+      Math.floor(((clientX - left) / width) * view.columns)];
+  };
+  const take = async (picture) => {
+    if (!picture) return;
+    try {
+      change(await readFile(picture, view.rows, view.columns));
+      says.textContent = `Your picture${picture.name ? ` ${picture.name}` : ""}; it stays here.`;
+    } catch {
+      says.textContent = "This browser cannot read that file as a picture; try a PNG or a JPEG.";
+    }
+  };
+  const pictureIn = (transfer) => [...transfer?.files ?? []].find((f) => f.type.startsWith("image/"))
+    ?? transfer?.files[0];
+
+  file.addEventListener("change", () => { take(file.files[0]); file.value = ""; });
+  frame.addEventListener("dragover", (event) => event.preventDefault());
+  frame.addEventListener("drop", (event) => {
+    event.preventDefault();
+    take(pictureIn(event.dataTransfer));
+  });
+  const pasted = (event) => {
+    const here = frame.matches(":hover") || frame.contains(document.activeElement);
+    if (here && event.clipboardData?.files.length) take(pictureIn(event.clipboardData));
+  };
+  document.addEventListener("paste", pasted);
+  frame.addEventListener("pointerdown", (event) => {
+    if (!on) return;
+    down = true;
+    paintAt(cellOf(event));
+  });
+  frame.addEventListener("pointermove", (event) => { if (on && down) paintAt(cellOf(event)); });
+  for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
+    frame.addEventListener(end, () => (down = false));
+  }
+  frame.addEventListener("keydown", (event) => {
+    if (!on || event.key !== " ") return;
+    event.preventDefault();
+    event.stopPropagation();
+    paintAt(place());
+  });
+  const open = element("label", { class: "file" }, "Open a picture", file);
+  const box = element("div", { class: "own" }, open, draw, ink,
+    element("p", {}, "Or drop one on the picture, or point at it and paste. It never leaves this page."),
+    says);
+  const stop = () => { drawing(false); says.textContent = ""; };
+  return { box, stop, release: () => document.removeEventListener("paste", pasted) };
+}

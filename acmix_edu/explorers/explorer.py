@@ -69,6 +69,20 @@ def frozen(module: ACmix) -> ACmix:
     return copy.deepcopy(module).float().cpu().requires_grad_(False)
 
 
+def presets(module) -> dict[str, ACmix]:
+    """Return frozen copies of the modules by name, all of the same sizes."""
+    named = module if isinstance(module, dict) and module else {"own": module}
+    modules = {str(name): frozen(m) for name, m in named.items()}
+    names = ("in_planes", "out_planes", "head", "stride", "kernel_conv")
+    sizes = {tuple(getattr(m, name) for name in names) for m in modules.values()}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the modules must agree in {', '.join(names)}, but {sorted(sizes)} came; "
+            "make one explorer for each of them."
+        )
+    return modules
+
+
 def one_image(image, channels: int, why: str = "as module.in_planes says") -> torch.Tensor:
     """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` it has these C."""
     try:

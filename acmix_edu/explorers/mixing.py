@@ -8,7 +8,7 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import Explorer, below, frozen, one_image, place
+from acmix_edu.explorers.explorer import Explorer, below, one_image, place, presets
 from acmix_edu.explorers.loader import bundle
 
 KERNEL_CONV_CHOICES = (1, 3, 5, 7)
@@ -74,7 +74,7 @@ class MixingExplorer(Explorer):
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, module, image, *, head: int = 0, channel: int = 0, pixel=None):
-        self._modules = _presets(module)
+        self._modules = presets(module)
         preset, module = next(iter(self._modules.items()))
         self._image = one_image(image, module.in_planes)
         self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
@@ -197,20 +197,6 @@ def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
     bound = 1 / math.sqrt(3 * heads)
     weight = torch.empty(kernel**2, 3 * heads, 1, 1, dtype=torch.float32)
     return weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(kernel))
-
-
-def _presets(module) -> dict[str, ACmix]:
-    """Return frozen copies of the modules by name, all of the same sizes."""
-    named = module if isinstance(module, dict) and module else {"own": module}
-    modules = {str(name): frozen(m) for name, m in named.items()}
-    names = ("in_planes", "out_planes", "head", "stride", "kernel_conv")
-    sizes = {tuple(getattr(m, name) for name in names) for m in modules.values()}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the modules must agree in {', '.join(names)}, but {sorted(sizes)} came; "
-            "make one explorer for each of them."
-        )
-    return modules
 
 
 def _lift(image: torch.Tensor) -> str:

@@ -9,5 +9,6 @@ except ImportError as error:
 
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
+from acmix_edu.explorers.unfold import UnfoldExplorer
 
-__all__ = ["MixingExplorer", "SpeedPanel"]
+__all__ = ["MixingExplorer", "SpeedPanel", "UnfoldExplorer"]

@@ -11,6 +11,7 @@ from acmix_edu import explorers
 
 PLACES = [  # every explorer, on the page that shows it
     ("book/index", "mixing"),
+    ("book/01_convolution", "unfold"),
     ("book/05_acmix", "mixing"),
 ]
 EVENTS = 300

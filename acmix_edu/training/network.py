@@ -15,8 +15,8 @@ HEADS = 4
 class OnePath(ACmix):
     """ACmix with one of α, β fixed at zero; the path that is multiplied by it is not computed."""
 
-    def __init__(self, planes: int, window: int, path: str):
-        super().__init__(planes, planes, kernel_att=window, head=HEADS)
+    def __init__(self, before: int, planes: int, window: int, path: str):
+        super().__init__(before, planes, kernel_att=window, head=HEADS)
         self.path = path
         off, unused = self.rate1, [self.conv_p]
         if path == "attention":
@@ -32,36 +32,44 @@ class OnePath(ACmix):
         return self.rate2 * self.convolution_path(*maps)
 
 
-def _acmix(planes: int, window: int) -> ACmix:
-    return ACmix(planes, planes, kernel_att=window, head=HEADS)
+def _acmix(before: int, planes: int, window: int) -> ACmix:
+    return ACmix(before, planes, kernel_att=window, head=HEADS)
 
 
-def _lost(planes: int, window: int) -> ACmix:
+def _lost(before: int, planes: int, window: int) -> ACmix:
     """As in the published ResNet, whose constructor draws every convolution's weight again."""
-    module = _acmix(planes, window)
+    module = _acmix(before, planes, window)
     nn.init.kaiming_normal_(module.dep_conv.weight, mode="fan_out", nonlinearity="relu")
     return module
 
 
-def _fixed_shifts(planes: int, window: int) -> ACmix:
-    module = _acmix(planes, window)
+def _small_beta(before: int, planes: int, window: int) -> ACmix:
+    """The shift kernels, but a convolution path that begins at a quarter of its usual size."""
+    module = _acmix(before, planes, window)
+    module.rate2.data.fill_(0.125)
+    return module
+
+
+def _fixed_shifts(before: int, planes: int, window: int) -> ACmix:
+    module = _acmix(before, planes, window)
     module.dep_conv.weight.requires_grad_(False)
     return module
 
 
-def _half(planes: int, window: int) -> ACmix:
-    module = _acmix(planes, window)
+def _half(before: int, planes: int, window: int) -> ACmix:
+    module = _acmix(before, planes, window)
     for rate in (module.rate1, module.rate2):
         rate.requires_grad_(False)
     return module
 
 
 ARMS = {
-    "conv3x3": lambda planes, window: nn.Conv2d(planes, planes, 3, padding=1),
-    "attention": lambda planes, window: OnePath(planes, window, "attention"),
-    "convolution": lambda planes, window: OnePath(planes, window, "convolution"),
+    "conv3x3": lambda before, planes, window: nn.Conv2d(before, planes, 3, padding=1),
+    "attention": lambda before, planes, window: OnePath(before, planes, window, "attention"),
+    "convolution": lambda before, planes, window: OnePath(before, planes, window, "convolution"),
     "acmix": _acmix,
     "lost-init": _lost,
+    "small-beta": _small_beta,
     "fixed-shift": _fixed_shifts,
     "half-half": _half,
 }
@@ -119,7 +127,7 @@ class Network(nn.Module):
                 reduce = nn.Identity()
                 if planes != before:
                     reduce = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, planes, 1))
-                block = Block(planes, ARMS[arm](planes, window))
+                block = Block(planes, ARMS[arm](planes, planes, window))
                 self.stages.append(nn.Sequential(reduce, block))
                 before = planes
             self.fc = nn.Linear(before, classes)
@@ -146,12 +154,13 @@ class Network(nn.Module):
         for reduce, block in self.stages:
             x = reduce(x)
             if isinstance(block.operator, ACmix):
-                layers.append(_observe(block.operator, x))
+                layers.append(observe(block.operator, x))
             x = block(x)
         return layers
 
 
-def _observe(module: ACmix, x: torch.Tensor) -> dict[str, float]:
+def observe(module: ACmix, x: torch.Tensor) -> dict[str, float]:
+    """What one ACmix does on its input x; the names are those of :meth:`Network.observe`."""
     shifts = shift_kernels(module.kernel_conv).to(module.dep_conv.weight)
     shifts = shifts.expand_as(module.dep_conv.weight)
     values = {

@@ -1,7 +1,7 @@
 """Which task needs which path? Every arm on every task, three seeds; the records go to files.
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about half
-an hour; a run that is already in its file is not repeated, so the command may be stopped.
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about forty
+minutes; a run that is already in its file is not repeated, so the command may be stopped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from acmix_edu.training.loop import Plan, replace, train
 from acmix_edu.training.network import ARMS, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
 
-EPOCHS = {"match": 6, "mixture": 4, "texture": 2, "digits": 5}
+EPOCHS = {"match": 6, "mixture": 4, "texture": 2, "digits": 5, "rotation": 4}
 SEEDS = (0, 1, 2)
 RECORDS = Path(__file__).parent / "records"
 

@@ -1,35 +1,23 @@
 """What the book's pages carry, and what they do not.
 
-Served with the book, so that no page asks another host for anything: MathJax. Left out: thebe
-(its script needs a kernel elsewhere) and fontawesome.js (1.5 MB; the style sheet has the icons).
-Added: a place for each explorer, and a line that says what a page was executed with.
+Left out: thebe (its script needs a kernel elsewhere), fontawesome.js (1.5 MB; the style sheet has
+the icons), the search index but on the page that searches, and the script of tabs where there are
+none. Added: a place for each explorer, and a line that says what a page was executed with.
 """
 
 import os
 import platform
 import re
-import shutil
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-MATHJAX = (  # the parts named under mathjax3_config in _config.yml, and what they load
-    "startup.js",
-    "core.js",
-    "input/tex.js",
-    "input/tex/extensions/*.js",
-    "output/chtml.js",
-    "output/chtml/fonts/tex.js",
-    "output/chtml/fonts/woff-v2/*",
-    "a11y/assistive-mml.js",
-)
 
 
 def setup(app):
     app.connect("config-inited", drop_thebe)
     app.connect("html-page-context", place_explorers)
     app.connect("html-page-context", say_what_executed_it)
-    app.connect("build-finished", serve_mathjax)
     app.connect("build-finished", finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -77,28 +65,27 @@ def accelerator() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
-def serve_mathjax(app, exception):
-    """Copy the parts of MathJax that the pages load, from the package that carries it."""
-    if exception:
-        return
-    carrier = distribution("sphinx-mathjax-offline")
-    source = Path(carrier.locate_file("sphinx-mathjax-offline/static/mathjax"))
-    target = Path(app.outdir, "_static", "mathjax")
-    for path in (path for part in MATHJAX for path in source.glob(part)):
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-
-
 def finish_pages(app, exception):
     """Mend, in the written pages, what the theme's templates give no other hold on."""
     if exception:
         return
     for page in Path(app.outdir).rglob("*.html"):
         html = page.read_text("utf-8")
-        html = re.sub(r"<script[^>]*fontawesome\.js[^>]*></script>", "", html)
+        unused = "|".join(unused_scripts(page, html))
+        html = re.sub(rf"<script[^>]*({unused})\.js[^>]*></script>\s*", "", html)
+        # its text is its name; another one would be read out in its place
+        html = re.sub(r'(<summary[^>]*?) aria-label="[^"]*"', r"\1", html)
         # docutils nests these roles of a bibliography in a way that ARIA does not allow
         html = re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", html)
         page.write_text(html, "utf-8")
     for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
         script.unlink()
+
+
+def unused_scripts(page: Path, html: str) -> list[str]:
+    names = ["fontawesome"]
+    if page.name != "search.html":
+        names += ["searchtools", "language_data", "searchindex"]
+    if "sd-tab-set" not in html:
+        names += ["design-tabs"]
+    return names

@@ -10,7 +10,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
 PAGES = [TOC["root"]] + [entry["file"] for part in TOC["parts"] for entry in part["chapters"]]
 EXTRA = ["search", "genindex"]
-NOT_GLYPHS = {"exclude": [["mjx-math"], ["mjx-assistive-mml"]]}  # thousands, and MathJax's own
 AXE = {"preload": False, "resultTypes": ["violations"]}  # fetch nothing, report no passes
 WIDE = """() => [...document.querySelectorAll("body *")]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.checkVisibility())
@@ -18,9 +17,8 @@ WIDE = """() => [...document.querySelectorAll("body *")]
 
 
 def visit(page, address: str) -> None:
-    """Open a page and wait until its mathematics and explorers stand."""
+    """Open a page and wait until its explorers stand."""
     page.goto(address, wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")
     page.wait_for_function("() => !document.querySelector('.explorer-message')")
     page.add_style_tag(content="* { transition: none !important }")
 
@@ -47,7 +45,7 @@ def test_page_is_accessible_narrow_and_silent(open_page, server, name):
 def assert_accessible(page, mode: str, but: str = "region") -> None:
     """Let axe-core look for all but one rule (`region`, the logo, is a moderate finding)."""
     options = AXE | {"rules": {but: {"enabled": False}}}
-    found = Axe().run(page, context=NOT_GLYPHS, options=options).response["violations"]
+    found = Axe().run(page, options=options).response["violations"]
     grave = [
         f"{mode}: {v['id']} ({v['impact']}): {node['html'][:200]} {node['failureSummary']}"
         for v in found

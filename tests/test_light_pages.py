@@ -1,0 +1,103 @@
+"""What the build makes of formulas and style sheets; tests/browser looks at the pages."""
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import tinycss2
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
+from light_pages import italic, used_rules
+from mathml import mathml
+
+
+def outline(tex: str) -> str:
+    """Return the elements of a formula with what they say: msub(mi:x mn:1)."""
+
+    def of(element) -> str:
+        inside = " ".join(map(of, element))
+        return element.tag + (f"({inside})" if len(element) else f":{element.text or ''}")
+
+    return " ".join(map(of, ElementTree.fromstring(mathml(tex))))
+
+
+def spaces(tex: str) -> list[tuple[str, str, str]]:
+    operators = ElementTree.fromstring(mathml(tex)).iter("mo")
+    return [(mo.text, mo.get("lspace"), mo.get("rspace")) for mo in operators]
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        ("x_1^2", "msubsup(mi:x mn:1 mn:2)"),
+        ("x^2_{1}", "msubsup(mi:x mn:1 mn:2)"),
+        ("K_{p,q}", "msub(mi:K mrow(mi:p mo:, mi:q))"),
+        ("u'_x", "msub(mrow(mi:u mo:′) mi:x)"),
+        ("u_x'", "msub(mrow(mi:u mo:′) mi:x)"),
+        (r"\tilde g_i", "msub(mover(mi:g mo:˜) mi:i)"),
+        (r"\sqrt d", "msqrt(mi:d)"),
+        (r"\tfrac12", "mstyle(mfrac(mn:1 mn:2))"),
+        (r"k^23", "msup(mi:k mn:2) mn:3"),
+        (r"\mathrm{pe}_o", "msub(mi:pe mi:o)"),
+        (r"\mathcal N_k", "msub(mi:𝒩 mi:k)"),
+        (r"\mathit{pe}", "mi:𝑝𝑒"),
+        (r"\text{ a b}", "mtext:\u00a0a\u00a0b"),
+        (r"\sum_o a", "munder(mo:∑ mi:o) mspace: mi:a"),
+        (r"\mathop{\mathrm{softmax}}_o", "munder(mo:softmax mi:o)"),
+        (r"\log_2", "msub(mi:log mn:2)"),
+        (r"\underbrace{a}_{\text{b}}", "munder(munder(mi:a mo:⏟) mtext:b)"),
+        (r"\left(a\right]", "mrow(mo:( mi:a mo:])"),
+        (r"\begin{cases}a & b\end{cases}", "mrow(mo:{ mtable(mtr(mtd(mi:a) mtd(mi:b))) mo:)"),
+        (r"a &= b \\ &= c", "mtable(mtr(mtd(mi:a) mtd(mo:= mi:b)) mtr(mtd: mtd(mo:= mi:c)))"),
+    ],
+)
+def test_formula_has_this_outline(tex, expected):
+    assert outline(tex) == expected
+
+
+def test_spaces_are_those_of_tex():
+    assert spaces("a-b") == [("−", "0.2222em", "0.2222em")]
+    assert spaces("-b") == spaces("(-b)")[1:2] == spaces("x_{a-b}") == [("−", "0", "0")]
+    assert spaces("a=-b") == [("=", "0.2778em", "0.2778em"), ("−", "0", "0")]
+    assert spaces(r"a/b \lvert c") == [("/", "0", "0"), ("|", "0", "0")]
+
+
+def test_browsers_are_told_which_lone_letters_stand_upright():
+    assert mathml(r"\Delta x") == '<math><mi mathvariant="normal">Δ</mi><mi>x</mi></math>'
+    assert [italic(letter) for letter in "xhWα∞"] == ["𝑥", "ℎ", "𝑊", "𝛼", "∞"]
+
+
+@pytest.mark.parametrize(
+    ("tex", "said"),
+    [
+        (r"a \foo", r"\foo is unknown"),
+        ("{a", "it ends before }"),
+        ("a}", "} is unknown"),
+        (r"\left(a", r"it ends before \right"),
+        (r"\left\alpha a\right)", r"\alpha is no delimiter"),
+        (r"\begin{array}a\end{array}", "the environment array is unknown"),
+        (r"\begin{cases}a\end{matrix}", "cases is not ended"),
+        (r"\mathcal{1}", "there is no script 1"),
+        (r"\text{a", "a } is missing"),
+        ("a_", "it ends too early"),
+        ("a_b_c", "there are two _"),
+    ],
+)
+def test_what_is_not_known_is_said(tex, said):
+    with pytest.raises(ValueError) as caught:
+        mathml(tex)
+    assert said in str(caught.value)
+
+
+def test_only_rules_that_no_page_can_match_go():
+    css = """
+      a, .used > p, .gone a { b: c } .gone, .used.gone { b: c } a:not(.gone) { b: c }
+      @media print { .gone { b: c } } @media screen { .used { b: c } .gone { b: c } }
+      @font-face { font-family: x }
+    """
+    rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
+    kept = tinycss2.serialize(used_rules(rules, {"used"}))
+    assert "".join(kept.split()) == (
+        "a,.used>p{b:c}a:not(.gone){b:c}@mediascreen{.used{b:c}}@font-face{font-family:x}"
+    )

@@ -82,6 +82,7 @@ def test_browsers_are_told_which_lone_letters_stand_upright():
         (r"\text{a", "a } is missing"),
         ("a_", "it ends too early"),
         ("a_b_c", "there are two _"),
+        (r"\text{a $b$}", "a $b$ is more than words"),
     ],
 )
 def test_what_is_not_known_is_said(tex, said):

@@ -151,6 +151,13 @@ class Formula:
             said += token
         raise ValueError("a } is missing")
 
+    def words(self) -> str:
+        """Take a group and return it as it is written in a page; it holds no commands."""
+        said = self.text()
+        if "\\" in said or "$" in said:
+            raise ValueError(f"{said} is more than words")
+        return escape(said)
+
     def row(self, ends: set[str], before: str | None = None) -> str:
         """Read up to one of the tokens `ends`, and take that, too."""
         markup = ""
@@ -187,9 +194,9 @@ class Formula:
             self.depth += 1
             scripts[mark] = self.argument()
             self.depth -= 1
-        names = {"_": "under", "^": "over"} if limits else {"_": "sub", "^": "sup"}
+        places = {"_": "under", "^": "over"} if limits else {"_": "sub", "^": "sup"}
         written = [mark for mark in "_^" if mark in scripts]
-        name = "m" + "".join(names[mark] for mark in written)
+        name = "m" + "".join(places[mark] for mark in written)
         content = nucleus + "".join(scripts[mark] for mark in written)
         return kind, tag(name, content) if scripts else nucleus
 
@@ -262,13 +269,13 @@ class Formula:
         return "ord", tag("munder", self.argument() + mo("⏟", stretchy="true")), True
 
     def read_text(self):
-        return "ord", tag("mtext", escape(self.text()).replace(" ", "\u00a0"))
+        return "ord", tag("mtext", self.words().replace(" ", "\u00a0"))
 
     def read_mathrm(self):
-        return "ord", mi(escape(self.text()), upright=True)
+        return "ord", mi(self.words(), upright=True)
 
     def read_operatorname(self):
-        return "op", mi(escape(self.text()), upright=True)
+        return "op", mi(self.words(), upright=True)
 
     def read_mathop(self):
         name = re.sub(r"^\\mathrm\{(\w+)\}$", r"\1", self.text())

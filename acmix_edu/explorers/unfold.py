@@ -75,7 +75,8 @@ class UnfoldExplorer(Explorer):
             "places": places,
             "sizes": {"channels": channels, "height": height, "width": width},
         }
-        start = {"step": 4, "pixel": (height // 2, width // 7)}
+        rim = 7 if image is None else 2  # the flower's; or the middle
+        start = {"step": 4, "pixel": (height // 2, width // rim)}
         if own is not None:
             start |= {"preset": "own", "kernel_size": own.shape[-1]}
         super().__init__("unfold", constants, **start)

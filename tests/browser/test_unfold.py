@@ -290,8 +290,8 @@ def test_choose_a_cell(shown):
     assert moved(shown, "step").place == (2, 1)
     for key, place in (("ArrowUp", (1, 1)), ("ArrowRight", (1, 2)), ("ArrowRight", (1, 2)),
                        ("ArrowDown", (2, 2)), ("ArrowDown", (2, 2)), ("Home", (0, 0)),
-                       ("ArrowLeft", (0, 0)), ("ArrowUp", (0, 0)), ("End", (2, 2)),
-                       ("ArrowLeft", (2, 1))):  # fmt: skip
+                       ("ArrowUp", (0, 0)), ("ArrowDown", (1, 0)), ("ArrowLeft", (1, 0)),
+                       ("End", (2, 2)), ("ArrowLeft", (2, 1))):  # fmt: skip
         shown.page.keyboard.press(key)
         shown.page.evaluate(TWO_FRAMES)
         shown.follow()
@@ -317,6 +317,10 @@ def test_player(shown):
     shown.root.get_by_role("button", name="Pause").click()
     shown.page.evaluate(TWO_FRAMES)
     assert shown.state()["step"] == 1
+    play.click()
+    shown.root.locator(".cells button").nth(4).click()  # stops it
+    shown.page.wait_for_timeout(900)
+    assert shown.state()["step"] == 5
 
 
 def test_a_smaller_kernel_has_fewer_steps(shown):
@@ -341,7 +345,7 @@ def test_point_and_pin_by_mouse(shown):
     pinned = shown.explorer.pixel
     points = {"picture": [(5, 7), (5, 7)], "sum": [(20, 3), (40, 6)],
               "convolution": [(0, 0), (0, 0)], "slid": [(30, 47), (30, 47)],
-              "product": [(12, 20), (12, 21)], "missing": [(1, 2), (2, 4)]}  # fmt: skip
+              "product": [(12, 21), (12, 22)], "missing": [(1, 2), (2, 4)]}  # fmt: skip
     for name, (cell, pixel) in points.items():
         shown.page.mouse.move(*shown.place(name, *cell))
         shown.page.evaluate(TWO_FRAMES)

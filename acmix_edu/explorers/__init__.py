@@ -9,6 +9,7 @@ except ImportError as error:
 
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
+from acmix_edu.explorers.shift import ShiftExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
 
-__all__ = ["MixingExplorer", "SpeedPanel", "UnfoldExplorer"]
+__all__ = ["MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]

@@ -12,7 +12,9 @@ from acmix_edu import explorers
 PLACES = [  # every explorer, on the page that shows it
     ("book/index", "mixing"),
     ("book/01_convolution", "unfold"),
+    ("book/02_shift", "shift"),
     ("book/05_acmix", "mixing"),
+    ("book/05_acmix", "walk"),
 ]
 EVENTS = 300
 USABLE = "input, select, button, [tabindex='0']"

@@ -1,0 +1,124 @@
+"""The shift explorer: move a map by hand, and see what leaves, what enters and what is lost."""
+
+import numpy as np
+import torch
+import traitlets
+
+from acmix_edu.examples import photograph, small_map
+from acmix_edu.explorers.explorer import Explorer, one_image, place
+from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.shift import shift
+
+MOST = 8  # pixels, in each direction
+BORDERS = ("zeros", "roll")
+
+
+class ShiftExplorer(Explorer):
+    r"""Move a map by (Δx, Δy): drag the picture, or the window that reads it.
+
+    Each pixel of the result reads $f_{i+\Delta x,\, j+\Delta y}$ (eq. 4), so the picture goes
+    against the displacement. A second shift can follow the first; beside it stands the one
+    shift by the sum, and where the two differ is outlined.
+
+    Args:
+        image: your own map, floats ``[C, H, W]``, ``[1, C, H, W]`` or ``[H, W]``, at most
+            128×128 pixels, to choose beside the book's small map and a flower. Three channels
+            with values 0 … 1 are drawn as colours, of all others the first channel is.
+
+    Traits:
+        dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper.
+        twice: whether a second shift, by dx2 and dy2, follows.
+        dx2, dy2: its displacement, −8 … 8.
+        border: "zeros" (Shift) or "roll" (``torch.roll``, by the negative displacement).
+        map: "numbers" (the small map), "flower" or, if an image was passed, "own".
+        pixel: (row, column) of the result whose reading is written out; a place beyond the
+            last pixel means the last.
+
+    Raises:
+        TypeError, ValueError: the image or a trait's new value cannot be used; the message
+            says how to mend it. A new value of another type is a ``traitlets.TraitError``.
+
+    Example:
+        >>> explorer = ShiftExplorer(torch.rand(3, 24, 32))
+        >>> explorer.observe(lambda change: print("Δx is", change.new), "dx")
+        >>> explorer.dx = -3
+        Δx is -3
+    """
+
+    _esm = bundle("kit.js", "shift.js")
+    _css = source("explorer.css") + source("shift.css")
+
+    dx = traitlets.Int(2).tag(sync=True, state=True)
+    dy = traitlets.Int(1).tag(sync=True, state=True)
+    twice = traitlets.Bool(False).tag(sync=True, state=True)
+    dx2 = traitlets.Int(-2).tag(sync=True, state=True)
+    dy2 = traitlets.Int(-1).tag(sync=True, state=True)
+    border = traitlets.Unicode("zeros").tag(sync=True, state=True)
+    map = traitlets.Unicode("numbers").tag(sync=True, state=True)
+    pixel = place().tag(sync=True, state=True)
+
+    values = traitlets.Bytes(read_only=True).tag(sync=True)
+    sizes = traitlets.Dict(read_only=True).tag(sync=True)  # map: [channels, height, width]
+
+    def __init__(self, image=None):
+        self._maps = {"numbers": small_map()[0], "flower": photograph("flower", 32)[0]}
+        if image is not None:
+            self._maps["own"] = _any_map(image)
+        constants = {
+            "values": torch.cat([f.flatten() for f in self._maps.values()]).numpy().tobytes(),
+            "sizes": {name: list(f.shape) for name, f in self._maps.items()},
+        }
+        first = "numbers" if image is None else "own"
+        super().__init__("shift", constants, pixel=(1, 1), map=first)
+
+    def current_map(self) -> torch.Tensor:
+        """Return a copy of the map that is moved, ``[C, H, W]``, float32."""
+        return self._maps[self.map].clone()
+
+    def shifted(self) -> torch.Tensor:
+        """Return the map as the view shows it moved now, ``[C, H, W]``, after both shifts.
+
+        Example:
+            >>> explorer = ShiftExplorer()
+            >>> explorer.dx, explorer.dy = 1, 0
+            >>> torch.equal(explorer.shifted(), shift(explorer.current_map(), 1, 0))
+            True
+        """
+        first = self._move(self.current_map(), self.dx, self.dy)
+        return self._move(first, self.dx2, self.dy2) if self.twice else first
+
+    def _move(self, f: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
+        return shift(f, dx, dy) if self.border == "zeros" else f.roll((-dx, -dy), (-2, -1))
+
+    @traitlets.validate("dx", "dy", "dx2", "dy2")
+    def _near(self, proposal):
+        if abs(proposal.value) > MOST:
+            raise ValueError(
+                f"{proposal.trait.name} must be from -{MOST} to {MOST}, but {proposal.value} came."
+            )
+        return proposal.value
+
+    @traitlets.validate("border", "map")
+    def _offered(self, proposal):
+        offered = {"border": BORDERS, "map": tuple(self._maps)}[proposal.trait.name]
+        if proposal.value not in offered:
+            raise ValueError(
+                f"{proposal.trait.name} must be one of {offered}, but {proposal.value!r} came."
+            )
+        return proposal.value
+
+    @traitlets.validate("pixel")
+    def _counted_from_zero(self, proposal):
+        if min(proposal.value) < 0:
+            raise ValueError(
+                f"pixel must be a (row, column) counted from 0, but {proposal.value} came."
+            )
+        return proposal.value
+
+
+def _any_map(image) -> torch.Tensor:
+    """Return the image as ``[C, H, W]``, whatever its C."""
+    shape = np.shape(image)
+    if len(shape) == 2:
+        image = (image if isinstance(image, torch.Tensor) else np.asarray(image))[None]
+    return one_image(image, shape[-3] if len(shape) > 2 else 1, "or [H, W]")

@@ -5,10 +5,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+from torch import nn
+
+from acmix_edu.acmix import ACmix
 from acmix_edu.training.loop import Plan, replace
 from acmix_edu.training.network import Network
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+FILM = Path(__file__).parent / "records" / "film.safetensors"
 
 
 def command(plan: Plan) -> str:
@@ -23,16 +28,18 @@ def command(plan: Plan) -> str:
 
 def export(file: str | Path, network: Network, plan: Plan, records: list[dict]) -> None:
     """Write the weights as safetensors and, beside them, a JSON: command, SHA-256, last record."""
+    about = {"command": command(plan), "arm": plan.arm, "classes": network.fc.out_features}
+    write(Path(file), network, about, {"last_record": records[-1]})
+
+
+def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
+    """Write a module's weights, and a JSON with ``about``, SHA-256, size and the rest."""
     from safetensors.torch import save
 
-    file = Path(file)
-    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
     replace(file, lambda temporary: temporary.write_bytes(save(state)))
-    about = {
-        "command": command(plan), "arm": plan.arm, "classes": network.fc.out_features,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size,
-        "last_record": records[-1],
-    }  # fmt: skip
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    about = {**about, "sha256": sha256, "bytes": file.stat().st_size, **rest}
     file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -47,20 +54,84 @@ def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:
         >>> released("digits").fc
         Linear(in_features=64, out_features=10, bias=True)
     """
-    try:
-        from safetensors.torch import load
-    except ImportError as error:
-        raise ImportError(
-            'the weights need safetensors; install it with pip install "acmix-edu[book]".'
-        ) from error
-    file = weights / f"{name}.safetensors"
+    about, state = read(weights / f"{name}.safetensors")
+    if "classes" not in about:
+        raise ValueError(f"name must be that of a Network; for {name!r} use trained_denoiser().")
+    network = Network(about["arm"], about["classes"])
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def trained_denoiser() -> nn.Sequential:
+    """Return the network of :mod:`acmix_edu.training.denoise`, trained, in evaluation mode.
+
+    It takes :func:`acmix_edu.examples.colour_features` of a noisy picture and returns the
+    picture with less noise: ``operator``, an ACmix, and ``head``, a 1×1 convolution.
+    """
+    denoiser = nn.Sequential()
+    denoiser.add_module("operator", ACmix(4, 16, kernel_att=7, head=4))
+    denoiser.add_module("head", nn.Conv2d(16, 3, 1))
+    denoiser.load_state_dict(read(WEIGHTS / "denoise.safetensors")[1])
+    return denoiser.eval()
+
+
+def trained_acmix() -> ACmix:
+    """Return the ACmix of the trained denoiser; it takes ``colour_features(picture)``.
+
+    Example:
+        >>> trained_acmix()(torch.randn(1, 4, 48, 48)).shape
+        torch.Size([1, 16, 48, 48])
+    """
+    return trained_denoiser().operator
+
+
+def film(arm: str = "small-beta") -> list[dict]:
+    """Return 40 moments of the denoiser's training: "step", "psnr", … and "state" of its ACmix.
+
+    "state" is for ``load_state_dict`` of an ``ACmix(4, 16, kernel_att=7, head=4)`` that takes
+    plain colour features. "loss" is the mean since the moment before, None at first; "psnr" in
+    dB, and the names of ``Network.observe`` as seen on the noisy flower.
+
+    Args:
+        arm: "acmix", "lost-init" or "small-beta", whose last moment is :func:`trained_acmix`.
+
+    Raises:
+        ValueError: no film of this arm.
+        ImportError: safetensors is missing; ``pip install "acmix-edu[book]"``.
+
+    Example:
+        >>> film("acmix")[0]["step"], film("acmix")[0]["alpha"]
+        (0, 0.5)
+    """
+    safetensors = _library()
+    with safetensors.safe_open(FILM, framework="pt") as file:
+        about = file.metadata()
+        if arm not in about:
+            raise ValueError(f"arm must be one of {', '.join(sorted(about))}, but {arm!r} came.")
+        names = [name for name in file.keys() if name.startswith(f"{arm}/")]
+        stacks = {name.partition("/")[2]: file.get_tensor(name).float() for name in names}
+    return [record | {"state": {name: stack[n] for name, stack in stacks.items()}}
+            for n, record in enumerate(json.loads(about[arm]))]  # fmt: skip
+
+
+def read(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Return what the JSON beside a file of weights says, and the weights, once they agree."""
     if not file.is_file():
-        known = ", ".join(sorted(f.stem for f in weights.glob("*.safetensors")))
-        raise ValueError(f"name must be one of {known}, but {name!r} came.")
+        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.safetensors")))
+        raise ValueError(f"name must be one of {known}, but {file.stem!r} came.")
+    library = _library()
     about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     raw = file.read_bytes()
     if hashlib.sha256(raw).hexdigest() != about["sha256"]:
         raise ValueError(f"{file} is damaged: its SHA-256 is not the recorded one; install again.")
-    network = Network(about["arm"], about["classes"])
-    network.load_state_dict(load(raw))
-    return network.eval()
+    return about, library.torch.load(raw)
+
+
+def _library():
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError(
+            'the weights need safetensors; install it with pip install "acmix-edu[book]".'
+        ) from error
+    return safetensors

@@ -1,0 +1,204 @@
+"""A trained ACmix that can be read: it takes the noise out of photographs. Chapter 08 shows it.
+
+From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about a
+quarter of an hour; it writes the weights, what they reach, and the film of their training.
+
+The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the
+operator under test from 4 to 16 channels, a 1×1 convolution to 3 colours. It trains on crops of
+two photographs; the third, the flower, is held out.
+"""
+
+import argparse
+import copy
+import functools
+import json
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.examples import colour_features, photograph
+from acmix_edu.training.loop import replace
+from acmix_edu.training.network import ARMS, observe
+from acmix_edu.training.released import FILM, WEIGHTS, write
+from acmix_edu.training.runs import SEEDS
+
+SIDE, NOISE = 48, 0.1
+STEPS, BATCH, RATE = 1000, 2, 0.02
+COMPARED = ("conv3x3", "attention", "convolution", "acmix", "lost-init", "small-beta")
+RELEASED = "small-beta"
+FILMED = ("acmix", "lost-init", "small-beta")
+FRAMES = 40
+
+
+def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Add Gaussian noise of standard deviation 0.1 and clip to 0 … 1."""
+    return (clean + NOISE * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
+
+
+def held_out() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the flower, clean and noisy, each ``[1, 3, 48, 48]``; no network trains on it."""
+    flower = photograph("flower", SIDE)
+    return flower, noisy(flower, torch.Generator().manual_seed(7))
+
+
+@functools.cache
+def _photographs() -> list[torch.Tensor]:
+    return [photograph(name, size)[0] for name in ("china", "grace_hopper")
+            for size in (SIDE, 72, 96, 144)]  # fmt: skip
+
+
+def _crop(generator: torch.Generator) -> torch.Tensor:
+    """A square of a photograph at some scale, mirrored in one case of two."""
+    which, top, left, mirrored = torch.rand(4, generator=generator).tolist()
+    photo = _photographs()[int(which * len(_photographs()))]
+    room = photo.shape[-1] - SIDE + 1
+    i, j = int(top * room), int(left * room)
+    crop = photo[:, i : i + SIDE, j : j + SIDE]
+    return crop.flip(-1) if mirrored < 0.5 else crop
+
+
+def psnr(picture: torch.Tensor, clean: torch.Tensor) -> float:
+    """Peak signal to noise ratio in dB, after clipping to 0 … 1; each halved error adds 6."""
+    return -10 * math.log10(F.mse_loss(picture.clamp(0, 1), clean).item())
+
+
+def _start(arm: str, seed: int) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Conv2d(16, 3, 1)  # first: the arms share it
+        denoiser = nn.Sequential()
+        denoiser.add_module("operator", ARMS[arm](4, 16, 7))
+        denoiser.add_module("head", head)
+    return denoiser
+
+
+GAIN, CENTRE = 4.0, (0.0, 0.0, 0.0, math.sqrt(3))
+
+
+def _scaled(features: torch.Tensor) -> torch.Tensor:
+    """Colour features of about zero mean and unit size, on which training is quicker."""
+    return GAIN * (features - features.new_tensor(CENTRE)[:, None, None])
+
+
+def fold(denoiser: nn.Sequential) -> nn.Sequential:
+    """Let the projections do the scaling: a copy with the same result on plain features."""
+    folded = copy.deepcopy(denoiser)
+    operator = folded.operator
+    with torch.no_grad():
+        for conv in (operator.conv1, operator.conv2, operator.conv3):
+            conv.weight *= GAIN
+            conv.bias -= conv.weight[:, :, 0, 0] @ conv.weight.new_tensor(CENTRE)
+    return folded
+
+
+def train_denoiser(
+    arm: str,
+    seed: int = 0,
+    steps: int = STEPS,
+    watch: Callable[[int, nn.Sequential, float], None] = lambda step, denoiser, loss: None,
+) -> nn.Sequential:
+    """Train operator and head; the same numbers at every call on one core.
+
+    Adam on the mean squared error, the rate along a half cosine, five times larger for the
+    projections to q and k: attention starts almost even, and would stay so for long.
+
+    Args:
+        arm: a name from ``ARMS``.
+        seed: of weights, crops and noise.
+        steps: of two crops each.
+        watch: called before the first step and after each with its number, the denoiser as it
+            stands, and the step's loss.
+
+    Returns:
+        A network from *scaled* features to colours; :func:`fold` makes it take plain ones.
+    """
+    denoiser, generator = _start(arm, seed), torch.Generator().manual_seed(100 + seed)
+    asked = [p for name, p in denoiser.named_parameters()
+             if name.startswith(("operator.conv1", "operator.conv2"))]  # fmt: skip
+    rest = [p for p in denoiser.parameters() if all(p is not q for q in asked)]
+    optimizer = torch.optim.Adam([{"params": asked, "lr": 5 * RATE}, {"params": rest}], RATE)
+    falling = LambdaLR(optimizer, lambda n: (1 + math.cos(math.pi * n / steps)) / 2)
+    watch(0, denoiser, math.nan)
+    for step in range(1, steps + 1):
+        clean = torch.stack([_crop(generator) for _ in range(BATCH)])
+        loss = F.mse_loss(denoiser(_scaled(colour_features(noisy(clean, generator)))), clean)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        falling.step()
+        watch(step, denoiser, loss.item())
+    return denoiser
+
+
+@torch.no_grad()
+def result(denoiser: nn.Sequential) -> dict[str, float]:
+    """What a network on scaled features reaches on the flower, and what its ACmix does there."""
+    clean, seen = held_out()
+    x = _scaled(colour_features(seen))
+    values = {"psnr": round(psnr(denoiser(x), clean), 3)}
+    if isinstance(denoiser.operator, ACmix):
+        values |= observe(denoiser.operator, x)
+    return values
+
+
+class _Camera:
+    """Keeps 40 moments of a training run, close together at first."""
+
+    def __init__(self, steps: int = STEPS):
+        self.moments = [round(steps * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)]
+        self.losses, self.records, self.states = [], [], []
+
+    def __call__(self, step: int, denoiser: nn.Sequential, loss: float) -> None:
+        self.losses.append(loss)
+        if step in self.moments:
+            mean = None if step == 0 else round(sum(self.losses) / len(self.losses), 6)
+            self.records.append({"step": step, "loss": mean, **result(denoiser)})
+            self.states.append(fold(denoiser).operator.state_dict())
+            self.losses = []
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The states, stacked; ``dep_conv``, the bulk, in half precision."""
+        stacks = {name: torch.stack([s[name] for s in self.states]) for name in self.states[0]}
+        stacks["dep_conv.weight"] = stacks["dep_conv.weight"].half()
+        return stacks
+
+
+def write_film(cameras: dict[str, _Camera]) -> None:
+    from safetensors.torch import save
+
+    tensors = {f"{arm}/{name}": stack for arm, camera in cameras.items()
+               for name, stack in camera.tensors().items()}  # fmt: skip
+    records = {arm: json.dumps(camera.records) for arm, camera in cameras.items()}
+    replace(FILM, lambda temporary: temporary.write_bytes(save(tensors, records)))
+
+
+def release(denoiser: nn.Sequential, runs: list[dict]) -> None:
+    """Write the folded denoiser that comes with the package, and what all runs reached."""
+    about = {"command": "python -m acmix_edu.training.denoise", "arm": RELEASED, "seed": 0}
+    measured = {"noise": NOISE, "steps": STEPS, "noisy": round(psnr(*reversed(held_out())), 3)}
+    write(WEIGHTS / "denoise.safetensors", denoiser, about, measured | {"runs": runs})
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
+    torch.set_num_threads(1)
+    cameras, runs = {arm: _Camera() for arm in FILMED}, []
+    for arm in COMPARED:
+        for seed in SEEDS:
+            watch = {"watch": cameras[arm]} if arm in FILMED and seed == 0 else {}
+            denoiser = train_denoiser(arm, seed, **watch)
+            runs.append({"arm": arm, "seed": seed, **result(denoiser)})
+            print(f"{arm:12} seed {seed}  {runs[-1]['psnr']:.2f} dB", flush=True)
+            if (arm, seed) == (RELEASED, 0):
+                released = fold(denoiser)
+    write_film(cameras)
+    release(released, runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -41,6 +41,9 @@ class Wanted:
         self.slid = shift(self.product, -self.move[0], -self.move[1])
         self.read = [n - move for n, move in zip(self.pixel, self.move, strict=True)]
 
+        self.most = max((self.x.abs().max() * self.kernel.abs().sum(1).max()).item(), 1e-12)
+        self.end = max(*(s.abs().max().item() for s in self.sums), 1e-12)
+
     def convolve(self, count):
         """The convolution by the first cells only."""
         first = torch.arange(self.k**2).view(self.k, self.k) < count
@@ -49,9 +52,7 @@ class Wanted:
                         dilation=self.dilation)[0, 0]  # fmt: skip
 
     def drawings(self):
-        most = self.x.abs().max() * self.kernel.abs().sum(1).max()
-        root = max(most.item(), 1e-12) ** 0.5
-        end = max(*(s.abs().max().item() for s in self.sums), 1e-12)
+        root, end = self.most**0.5, self.end
         kept = torch.full_like(self.slid, torch.nan)
         kept[:: self.stride, :: self.stride] = self.slid[:: self.stride, :: self.stride]
         made = {"picture": picture(self.x[0].numpy())}
@@ -99,7 +100,11 @@ READ = """(root) => {
   const cells = [...root.querySelectorAll(".cells button")].map((c) =>
     [[...c.children].map((part) => part.textContent), c.className,
       c.getAttribute("aria-pressed"), c.tabIndex, c.style.background]);
-  return { notes, rects, cells, line: root.querySelector(".line").textContent,
+  const crossed = [...root.querySelectorAll(".cells button")].map((c) =>
+    Boolean(c.querySelector(".outside")));
+  const [line, scale, title] = [".line", ".scale", "h4"].map((part) =>
+    root.querySelector(part).textContent);
+  return { notes, rects, cells, crossed, line, scale, title,
     arrow: root.querySelector(".way").textContent,
     entered: root.querySelector("path.entered").getAttribute("d") };
 }"""
@@ -122,6 +127,7 @@ class Unfold(Shown):
         self.compare(wanted.drawings())
         read = self.root.evaluate(READ)
         check_cells(read["cells"], wanted)
+        check_words(read, wanted)
         check_line(read["line"], wanted)
         check_notes(read["notes"], wanted)
         check_move(read, wanted)
@@ -144,6 +150,24 @@ def check_cells(cells, wanted):
         level = np.sign(weights[t]) * abs(weights[t]) ** 0.5
         rgb = colours([level], -end, end, SIGNED)[0, :3] if added else []
         assert np.abs(np.array(re.findall(r"\d+", back), float) - rgb).max(initial=0) <= 1
+
+
+def check_words(read, wanted):
+    """The heading of the kernel, the ends of the scales, the padding and the sizes."""
+    row, column = wanted.pixel
+    assert read["title"] == f"Kernel {wanted.k}×{wanted.k} at pixel ({row}, {column})"
+    if len(wanted.x[0]) == 1:
+        far = wanted.dilation * (wanted.k // 2)
+        lattice = range(-far, far + 1, wanted.dilation)
+        read_pixels = [(row + i, column + j) for i in lattice for j in lattice]
+        height, width = wanted.x.shape[2:]
+        assert read["crossed"] == [not (0 <= i < height and 0 <= j < width) for i, j in read_pixels]
+    ends = re.findall(r"blue −(\S+), white 0, red (\S+?)[,.] ", read["scale"])
+    for texts, end in zip(ends, (wanted.most, wanted.end), strict=True):
+        assert all(close(text, end, 3) for text in texts)
+    sides = ["×".join(map(str, m.shape[-2:])) for m in (wanted.x, wanted.missing)]
+    assert f"Padding {wanted.dilation * (wanted.k // 2)}: " in read["scale"]
+    assert read["scale"].endswith(f"Size {sides[0]} → {sides[1]}.")
 
 
 def check_line(line, wanted):
@@ -173,6 +197,11 @@ def check_notes(notes, wanted):
     for name, number_there in numbers.items():
         text = notes[name][1].split()[-1]
         assert close(text, float(number_there), 3), f"{name}: {text}, not {number_there}"
+    by = notes["product"][0].removeprefix("by ")
+    if len(wanted.x[0]) == 1:
+        assert close(by, wanted.cells()[0][wanted.step - 1], 3)
+    else:
+        assert by == str(wanted.place)
     assert notes["sum"][0] == f"{wanted.step} of {wanted.k**2} maps"
     says, gap = notes["missing"]
     done = wanted.step == wanted.k**2

@@ -7,9 +7,10 @@ except ImportError as error:
         'The explorers need anywidget, which is not installed; run pip install "acmix-edu[book]".'
     ) from error
 
+from acmix_edu.explorers.attention import AttentionExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
 from acmix_edu.explorers.shift import ShiftExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
 
-__all__ = ["MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]
+__all__ = ["AttentionExplorer", "MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]

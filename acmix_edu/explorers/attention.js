@@ -1,0 +1,361 @@
+// The attention explorer: whom one pixel attends to, in every head, in its window or in the whole
+// image. Stage I, the output and its weights come from engine.js; here are those of one query.
+
+import {
+  aggregate, attentionWeights, entropyFraction, newMap, positionMap, project, reflect,
+} from "./engine.js";
+import {
+  AMOUNT, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
+  memory, outline, pickable, reach, slider, steerable, toggle,
+} from "./kit.js";
+
+// ---- The mathematics ------------------------------------------------------------------------
+
+// The keys of one query: a grid of rows × columns cells, the place that each cell stands for and,
+// past the border, the pixel that it is a mirror image of. `step` is from cell to cell, `from` the
+// query's own cell.
+export function keysOf(query, { height, width }, { whole, kernel, dilation }) {
+  const half = (kernel - 1) / 2, step = whole ? 1 : dilation;
+  const [rows, columns] = whole ? [height, width] : [kernel, kernel];
+  const from = whole ? query : [half, half];
+  const places = Array.from({ length: rows * columns }, (_, t) => [
+    query[0] + (Math.floor(t / columns) - from[0]) * step,
+    query[1] + ((t % columns) - from[1]) * step]);
+  const pixels = places.map(([r, c]) => reflect(r, height) * width + reflect(c, width));
+  const mirrored = places.map(([r, c]) => r < 0 || r >= height || c < 0 || c >= width);
+  return { rows, columns, step, from, places, pixels, mirrored };
+}
+
+// softmax over the keys of q·(k - pe)/√d, for one query and each head; q is already divided by τ.
+export function weightsOfQuery({ q, k, pe }, heads, query, pixels) {
+  const size = q.height * q.width, d = q.channels / heads;
+  const own = query[0] * q.width + query[1];
+  return Array.from({ length: heads }, (_, head) => {
+    const logits = new Float64Array(pixels.length);
+    for (let e = 0; e < d; e++) {
+      const c = (head * d + e) * size, asks = q.data[c + own] / Math.sqrt(d);
+      pixels.forEach((pixel, t) =>
+        (logits[t] += asks * (k.data[c + pixel] - pe.data[e * size + pixel])));
+    }
+    const largest = extent(logits)[1], powers = logits.map((logit) => Math.exp(logit - largest));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    return powers.map((power) => power / total);
+  });
+}
+
+// What falls on each pixel, added up: the weights of its copies or, if all are 1, how many.
+export function folded(weights, pixels, size) {
+  const sums = new Float64Array(size).fill(NaN);
+  pixels.forEach((pixel, t) => (sums[pixel] = (sums[pixel] || 0) + weights[t]));
+  return sums;
+}
+
+// ---- From the model's traits to numbers -----------------------------------------------------
+
+function readInputs(model) {
+  const sizes = model.get("sizes"), places = model.get("places"), all = floats(model.get("layers"));
+  const { channels, height, width } = sizes;
+  const image = { data: floats(model.get("image")), channels, height, width };
+  return { sizes, image, layer: (name) => ["weight", "bias"].map((part) =>
+    all.subarray(...places[model.get("preset")][`${name}_${part}`])) };
+}
+
+// q / τ, k, v and pe, each computed again only when what it depends on changes.
+function stage1(model, { sizes, image, layer, remember }) {
+  const { height, width, d } = sizes, preset = model.get("preset");
+  const [q, k, v] = ["conv1", "conv2", "conv3"].map((name) =>
+    remember(name, preset, () => project(image, ...layer(name))));
+  const full = remember("pe", preset, () => positionMap(height, width, ...layer("conv_p")));
+  const none = remember("none", 0, () => newMap(d, height, width));
+  const temperature = model.get("temperature");
+  const cooled = remember("cooled", [preset, temperature], () =>
+    ({ ...q, data: q.data.map((value) => value / temperature) }));
+  return { q: cooled, k, v, pe: model.get("position") ? full : none,
+    noPosition: layer("conv_p")[0].every((weight) => weight === 0) };
+}
+
+// Some channels of a map.
+const slice = (map, first, count) => {
+  const size = map.height * map.width;
+  return { ...map, channels: count, data: map.data.subarray(first * size, (first + count) * size) };
+};
+
+// The head's output, one channel; over the whole image at the query only, for each pixel of it
+// would have to read all others.
+function outputOf(model, view, now) {
+  const { sizes: { d }, remember } = view, { v, keys, weights, pixel, head } = now;
+  const values = slice(v, head * d + model.get("channel"), 1);
+  if (now.whole) {
+    const at = pixel[0] * v.width + pixel[1], data = new Float64Array(v.height * v.width).fill(NaN);
+    data[at] = keys.pixels.reduce((sum, n, t) => sum + weights[head][t] * values.data[n], 0);
+    return { values, data };
+  }
+  const window = { heads: 1, kernel: now.kernel, dilation: now.dilation, stride: 1 };
+  const depends = [window, head, ...["preset", "temperature", "position"].map((t) => model.get(t))];
+  const attention = remember("attention", depends, () =>
+    attentionWeights(slice(now.q, head * d, d), slice(now.k, head * d, d), now.pe, window));
+  return { values, data: remember("output", [depends, model.get("channel")], () =>
+    aggregate(attention, values, window)).data };
+}
+
+// All that is shown, for one query.
+function computeView(model, view) {
+  const { sizes } = view, pixel = view.hovered ?? model.get("pixel");
+  const now = { ...stage1(model, view), pixel, whole: model.get("mode") !== "window",
+    kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
+  const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
+  const weights = weightsOfQuery(now, sizes.heads, pixel, keys.pixels);
+  const [row, column] = (view.hoveredKey ?? model.get("key")).map((n, axis) =>
+    clamp(n + keys.from[axis], 0, [keys.rows, keys.columns][axis] - 1));
+  const t = row * keys.columns + column, box = boxOf(now, sizes);
+  Object.assign(now, { keys, weights, cell: [row, column], t, box,
+    around: surroundings(box, sizes),
+    keyPixel: [Math.floor(keys.pixels[t] / sizes.width), keys.pixels[t] % sizes.width],
+    sums: weights.map((own) => folded(own, keys.pixels, size)),
+    counts: folded(new Uint8Array(keys.pixels.length).fill(1), keys.pixels, size) });
+  return Object.assign(now, outputOf(model, view, now));
+}
+
+const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
+
+// Where the window lies on the picture, and what of the picture is shown around it.
+const boxOf = ({ whole, kernel, dilation, pixel }, { height, width }) => {
+  const side = (kernel - 1) * dilation + 1;
+  return whole ? { corner: [0, 0], rows: height, columns: width }
+    : { corner: pixel.map((n) => n - (side - 1) / 2), rows: side, columns: side };
+};
+
+function surroundings({ corner, rows, columns }, { height, width }) {
+  const shown = { rows: Math.min(2 * rows + 1, height), columns: Math.min(2 * columns + 1, width) };
+  const middle = [corner[0] + (rows - shown.rows) / 2, corner[1] + (columns - shown.columns) / 2];
+  const last = [height - shown.rows, width - shown.columns];
+  return { ...shown, corner: middle.map((n, axis) => clamp(Math.floor(n), 0, last[axis])) };
+}
+
+// Part of a map of pixels; outside the picture not a number.
+const cutOut = (values, { corner, rows, columns }, { height, width }) =>
+  new Float64Array(rows * columns).map((_, n) => {
+    const [r, c] = [corner[0] + Math.floor(n / columns), corner[1] + (n % columns)];
+    return r >= 0 && r < height && c >= 0 && c < width ? values[r * width + c] : NaN;
+  });
+
+// ---- The page -------------------------------------------------------------------------------
+
+// A slider of powers of 2; the trait is rounded, for the address.
+function temperatureSlider() {
+  const inner = slider({ name: "temperature", label: "Temperature τ", min: -2, max: 2, step: 0.5,
+    say: (power) => (2 ** power).toFixed(2) });
+  return { ...inner, show: (value) => inner.show(Math.log2(value)),
+    read: () => Number((2 ** inner.read()).toFixed(3)), accept: (value) => value >= 0.25 && value <= 4 };
+}
+
+function makeControls(model, { sizes }) {
+  const presets = Object.keys(model.get("places")).map((name) => [name, name]);
+  return {
+    ...(presets.length > 1 && {
+      preset: choice({ name: "preset", label: "Weights", options: presets }) }),
+    mode: choice({ name: "mode", label: "Keys",
+      options: [["window", "a window"], ["whole image", "the whole image"]] }),
+    kernel_att: slider({ name: "kernel_att", label: "Window", min: 1, max: sizes.kernel_att,
+      step: 2, say: (k) => `${k}×${k}` }),
+    dilation: slider({ name: "dilation", label: "Dilation", min: 1, max: sizes.dilation,
+      say: (n) => `${n} px` }),
+    temperature: temperatureSlider(),
+    channel: slider({ name: "channel", label: `Channel, 0 to ${sizes.d - 1}`, min: 0,
+      max: sizes.d - 1 }),
+    position: toggle({ name: "position", label: "Position term" }),
+  };
+}
+
+function makeHeads({ sizes }, choose) {
+  return Array.from({ length: sizes.heads }, (_, head) => {
+    const name = button(`Head ${head}`, () => choose(head), { class: "pick" });
+    const backdrop = element("canvas", { class: "backdrop", "aria-hidden": "true" });
+    const map = Object.assign(mapView(`head${head}`, name), { name, backdrop });
+    map.frame.prepend(backdrop);
+    return map;
+  });
+}
+
+const TITLES = { cells: "Weights, cell by cell", counts: "How often each key is read",
+  v: "Values v", output: "Output: their average" };
+
+function build(model, { redraw, set }) {
+  const inputs = readInputs(model), { sizes } = inputs, { height, width } = sizes;
+  const heads = makeHeads(inputs, (head) => set({ head })), picture = mapView("picture", "The query");
+  const maps = Object.fromEntries(Object.entries(TITLES).map(([n, title]) => [n, mapView(n, title)]));
+  for (const name of ["cells", "counts"]) maps[name].frame.append(element("div", { class: "numbers" }));
+  const where = element("h4", {}), scale = element("p", { class: "scale" });
+  const legend = element("p", { class: "scale" });
+  const boxes = (views) => views.map((map) => map.box);
+  const parts = [
+    element("div", { class: "looks" }, element("div", { class: "query" }, picture.box),
+      element("div", { class: "maps heads" }, ...boxes(heads)), legend),
+    where, element("div", { class: "maps kernels" }, ...boxes(Object.values(maps))), scale];
+  const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
+    where, scale, legend, remember: memory() };
+  picture.paint(height, width, photoOf(inputs.image));
+  followPointer(model, view, { redraw, set });
+  const pair = (value) => value.length === 2 && value.every(Number.isSafeInteger);
+  view.accept = { key: pair, head: (n) => Number.isInteger(n) && n >= 0 && n < sizes.heads,
+    pixel: (value) => pair(value) && value.every((n, axis) => n >= 0 && n < [height, width][axis]) };
+  return view;
+}
+
+// The query is steered on the picture, the value and the output; the key wherever keys are shown.
+function followPointer(model, view, { redraw, set }) {
+  const { picture, heads, maps, sizes: { height, width } } = view;
+  const hover = (pixel) => { view.hovered = pixel; redraw(); };
+  const ask = (...pixel) => {
+    view.hovered = null;
+    set({ pixel: pixel.map((n, axis) => clamp(n, 0, [height, width][axis] - 1)) });
+  };
+  for (const map of [picture, maps.v, maps.output]) {
+    pickable(map, { hover: (...at) => hover(at), leave: () => hover(null), pin: ask });
+  }
+  const look = (key) => { view.hoveredKey = key; redraw(); };
+  const pin = (key, more) => { view.hoveredKey = null; set({ ...(key && { key }), ...more }); };
+  const inCells = (...at) => at.map((n, axis) => n - view.now.keys.from[axis]);
+  const inside = (part) => (...at) =>
+    keyAt(view.now, at.map((n, axis) => n + view.now[part].corner[axis]));
+  const shown = [[maps.cells, inCells], [maps.counts, inside("box")],
+    ...heads.map((head) => [head, inside("around")])];
+  for (const [map, keyOf] of shown) {
+    const more = heads.includes(map) && { head: heads.indexOf(map) };
+    pickable(map, { hover: (...at) => look(keyOf(...at)), leave: () => look(null),
+      pin: (...at) => pin(keyOf(...at), more) });
+  }
+  steerable(picture, "Picture; arrow keys move the query", (...step) =>
+    ask(...model.get("pixel").map((n, axis) => n + step[axis])));
+  steerable(maps.cells, "Weights; arrow keys choose a key", (...step) => {
+    view.hoveredKey = null;
+    const { cell, keys } = computeView(model, view), most = [keys.rows, keys.columns];
+    pin(cell.map((n, axis) => clamp(n + step[axis], 0, most[axis] - 1) - keys.from[axis]));
+  });
+}
+
+// The key that reads a pixel, in steps from the query: the pixel itself before its mirror images;
+// nothing where it is not read.
+function keyAt({ keys, v }, [row, column]) {
+  const direct = keys.places.findIndex(([r, c]) => r === row && c === column);
+  const t = direct < 0 ? keys.pixels.indexOf(row * v.width + column) : direct;
+  return t < 0 ? null : [Math.floor(t / keys.columns), t % keys.columns]
+    .map((n, axis) => n - keys.from[axis]);
+}
+
+// The picture: channels 0, 1, 2 as red, green, blue, stretched where values leave 0 … 1.
+function photoOf({ data, channels, height, width }) {
+  const size = height * width, shown = channels >= 3 ? 3 : 1;
+  let [low, high] = extent(data.subarray(0, shown * size));
+  if (low >= 0 && high <= 1) [low, high] = [0, 1];
+  const level = (n) => Math.round((255 * (data[n] - low)) / (high - low || 1));
+  return (n) => [0, 1, 2].map((c) => level(n + (shown === 3 ? c * size : 0))).concat(255);
+}
+
+// ---- Drawing --------------------------------------------------------------------------------
+
+const percent = (weight) => `${Number((100 * weight).toPrecision(3))} %`.replace("-", "−");
+const place = ([row, column]) => `(${row}, ${column})`.replaceAll("-", "−");
+
+// Mark the window, the border, the query and the key on a map that begins at the pixel `corner`.
+function mark(map, { box, pixel, keyPixel, v }, kinds, corner = [0, 0]) {
+  const shapes = { attention: [box.corner, box.rows, box.columns],
+    edge: [[0, 0], v.height, v.width], here: [pixel, 1, 1], key: [keyPixel, 1, 1] };
+  outline(map, kinds.map((kind) => {
+    const [[row, column], rows, columns] = shapes[kind];
+    return { row: row - corner[0], column: column - corner[1], rows, columns, kind };
+  }));
+}
+
+function drawHeads(view, now) {
+  const { rows, columns, corner } = now.around, [top, left] = corner;
+  view.heads.forEach((map, n) => {
+    const entropy = entropyFraction(now.weights[n]), end = extent(now.sums[n])[1];
+    map.draw(cutOut(now.sums[n], now.around, view.sizes), rows, columns, 0, end, AMOUNT);
+    Object.assign(map.backdrop, { width: columns, height: rows }).getContext("2d").drawImage(
+      view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
+    mark(map, now, ["attention", "here", "key"], corner);
+    map.say(`Head ${n}: whom ${place(now.pixel)} attends to; entropy ${figure(entropy)}`);
+    map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, largest ${percent(end)}`,
+      element("div", { class: "bar" }, element("span", { style: `flex-basis:${100 * entropy}%` })));
+    map.name.setAttribute("aria-pressed", n === now.head);
+    map.box.classList.toggle("chosen", n === now.head);
+  });
+  const none = now.noPosition ? " The position term of these weights is 0." : "";
+  view.legend.textContent = `Around ${place(now.pixel)}, head by head: dark 0, yellow the head's `
+    + `largest weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all. `
+    + `Logits are divided by τ, in steps of √2.${none}`;
+}
+
+// Numbers on the cells of a map, where they are large enough to be read.
+function writeNumbers(map, values, end, columns, text) {
+  const box = map.frame.querySelector(".numbers");
+  box.style.setProperty("--columns", columns);
+  box.replaceChildren(...Array.from(columns > 7 ? [] : values, (value) => {
+    const [r, g, b] = colour(value, 0, end, AMOUNT);
+    const ink = 0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff";
+    return element("span", { style: `color:${ink}` }, Number.isNaN(value) ? "" : text(value));
+  }));
+}
+
+function drawCells(view, now) {
+  const { cells } = view.maps, { keys, t } = now, own = now.weights[now.head];
+  const end = extent(own)[1], copy = place(now.keyPixel), at = place(keys.places[t]);
+  cells.draw(own, keys.rows, keys.columns, 0, end, AMOUNT);
+  writeNumbers(cells, own, end, keys.columns, (value) => (100 * value).toFixed(0));
+  outline(cells, [[keys.from, "here"], [now.cell, "key"]].map(([[row, column], kind]) =>
+    ({ row, column, rows: 1, columns: 1, kind })));
+  const hatches = keys.mirrored.map((is, n) => (is
+    ? `M${n % keys.columns} ${Math.floor(n / keys.columns) + 1}l1 -1` : ""));
+  cells.overlay.prepend(element("path", { d: hatches.join(""), class: "mirrored" }));
+  cells.say(`Weights of head ${now.head}, ${keys.rows} by ${keys.columns}`,
+    `${keys.mirrored[t] ? `${at}, a mirror image of ${copy}` : `key ${at}`}: ${percent(own[t])}`);
+}
+
+function drawCounts(view, now) {
+  const { maps: { counts }, sizes } = view, { box, keyPixel } = now;
+  const end = Math.max(4, extent(now.counts)[1]), own = now.weights[now.head][now.t];
+  const n = keyPixel[0] * sizes.width + keyPixel[1], copies = now.counts[n];
+  const values = cutOut(now.counts, box, sizes);
+  counts.draw(values, box.rows, box.columns, 0, end, AMOUNT);
+  writeNumbers(counts, values, end, box.columns, String);
+  mark(counts, now, ["edge", "here", "key"], box.corner);
+  counts.say("How often each pixel is read", `${place(keyPixel)} is read ${copies === 1 ? "once"
+    : `${copies} times: ${copies} × ${percent(own)} = ${percent(now.sums[now.head][n])}`}`);
+  return end;
+}
+
+function drawValues(view, now) {
+  const { maps: { v, output }, sizes: { height, width } } = view, end = reach(now.values.data);
+  const at = ([row, column]) => row * width + column, { pixel, keyPixel, head } = now;
+  v.draw(now.values.data, height, width, -end, end, SIGNED);
+  output.draw(now.data, height, width, -end, end, SIGNED);
+  mark(v, now, ["attention", "here", "key"]);
+  mark(output, now, ["here"]);
+  v.say(`The values of head ${head}`, `${place(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
+  output.say(`The output of head ${head}`, `${place(pixel)} gets ${figure(now.data[at(pixel)])}`);
+  return end;
+}
+
+function draw(model, view) {
+  const now = view.now = computeView(model, view), { keys, pixel, head } = now;
+  const different = new Set(keys.pixels).size;
+  drawHeads(view, now);
+  drawCells(view, now);
+  const most = drawCounts(view, now), end = drawValues(view, now);
+  for (const name of ["kernel_att", "dilation"]) view.controls[name].input.disabled = now.whole;
+  mark(view.picture, now, ["attention", "here", "key"]);
+  view.picture.say(`The picture; pixel ${place(pixel)} asks`,
+    `Black: ${place(pixel)} asks. Orange: its keys. Magenta: key ${place(now.keyPixel)}.`);
+  view.maps.output.title.textContent = now.whole ? "Output, at the query" : TITLES.output;
+  view.where.textContent = `Head ${head} at ${place(pixel)}: ${keys.pixels.length} keys, `
+    + `${different} different pixels`;
+  view.scale.textContent = "Weights in %: dark 0, yellow the largest; hatched: mirror images past "
+    + `the border. Counts: dark 0, yellow ${most}. Channel ${model.get("channel")} of values and `
+    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${now.whole ? " The output is drawn "
+    + "at the query only: for the whole map every pixel would have to read all others." : ""}`;
+  const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
+  return `${place(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
+}
+
+export default explorer({ build, draw });

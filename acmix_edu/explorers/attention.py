@@ -1,0 +1,198 @@
+"""The attention explorer: whom one pixel of a picture attends to, in every head."""
+
+import math
+
+import numpy as np
+import torch
+import traitlets
+
+from acmix_edu.acmix import ACmix
+from acmix_edu.attention import local_attention_weights, split_heads
+from acmix_edu.checks import odd_kernel, pair, whole_number
+from acmix_edu.examples import colour_acmix, colour_features, photograph
+from acmix_edu.explorers.explorer import Explorer, below, one_image, place, presets
+from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training import trained_acmix
+
+MODES = ("window", "whole image")
+LEAST, MOST = 0.25, 4.0  # of the temperature
+MOST_KERNEL, MOST_DILATION = 13, 4  # unless the module has more
+LAYERS = ("conv1", "conv2", "conv3", "conv_p")
+
+
+class AttentionExplorer(Explorer):
+    r"""Show whom a pixel attends to: the weights of its window, or of the whole image.
+
+    $$a_o = \mathop{\mathrm{softmax}}_o\;
+    \frac{q_{ij}^{\top}(k_{ij+o} - \mathit{pe}_{ij+o})}{\tau\sqrt d}$$
+
+    The view computes everything in the browser. Every pixel asks: a stride of the module is left
+    out.
+
+    Args:
+        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights
+            are copied. When left out: one whose weights are set by hand ("colour"), one that was
+            trained to remove noise ("trained"), and a fresh one ("random").
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
+            128×128 pixels; a flower when left out. For four input channels also a picture of
+            three, values 0 … 1: its ``colour_features`` go in.
+        head: the head to look at first, from 0; the last when left out.
+        pixel: (row, column) of the pixel that asks first; the centre when left out.
+
+    Traits:
+        preset: the name of the module; one of your own without a name is called "own".
+        mode: "window", or "whole image": global attention with the same q, k and v.
+        kernel_att, dilation: of the window.
+        temperature: τ, from 0.25 to 4; the logits are divided by it.
+        position: whether pe, the position term, is in the logits.
+        head, channel: whose values and output are shown; the channel is one of the head's d.
+        pixel: (row, column) of the query.
+        key: the key whose numbers are written, in steps of the window from the query; beyond the
+            window or the image it is the nearest one inside.
+
+    Raises:
+        TypeError, ValueError: an argument or a trait's new value cannot be used; the message
+            says how to mend it. A new value of another type is a ``traitlets.TraitError``.
+
+    Example:
+        >>> explorer = AttentionExplorer(ACmix(3, 8, head=2), torch.rand(3, 24, 32))
+        >>> explorer.observe(lambda change: print("the query is", change.new), "pixel")
+        >>> explorer.pixel = (0, 5)
+        the query is (0, 5)
+    """
+
+    _esm = bundle("engine.js", "kit.js", "attention.js")
+    _css = source("explorer.css") + source("attention.css")
+
+    preset = traitlets.Unicode().tag(sync=True, state=True)
+    mode = traitlets.Unicode("window").tag(sync=True, state=True)
+    kernel_att = traitlets.Int(7).tag(sync=True, state=True)
+    dilation = traitlets.Int(1).tag(sync=True, state=True)
+    temperature = traitlets.Float(1.0).tag(sync=True, state=True)
+    position = traitlets.Bool(True).tag(sync=True, state=True)
+    head = traitlets.Int(0).tag(sync=True, state=True)
+    channel = traitlets.Int(0).tag(sync=True, state=True)
+    pixel = place().tag(sync=True, state=True)
+    key = place().tag(sync=True, state=True)
+
+    image = traitlets.Bytes(read_only=True).tag(sync=True)
+    layers = traitlets.Bytes(read_only=True).tag(sync=True)
+    places = traitlets.Dict(read_only=True).tag(sync=True)  # preset: name: [first, past the last]
+    sizes = traitlets.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, module=None, image=None, *, head: int | None = None, pixel=None):
+        self._modules = presets(_examples() if module is None else module)
+        preset, first = next(iter(self._modules.items()))
+        self._image = _input(image, first.in_planes)
+        height, width = self._image.shape[1:]
+        self._bounds = {"head": first.head, "channel": first.head_dim, "pixel": (height, width)}
+        self._most = {"kernel_att": max(MOST_KERNEL, first.kernel_att)}
+        self._most |= {"dilation": max(MOST_DILATION, first.dilation)}
+        layers, places = _pack(self._modules)
+        constants = {"image": self._image.numpy().tobytes(), "layers": layers, "places": places}
+        constants["sizes"] = {"heads": first.head, "d": first.head_dim, "channels": first.in_planes}
+        constants["sizes"] |= {"height": height, "width": width, **self._most}
+        start = {"preset": preset, "kernel_att": first.kernel_att, "dilation": first.dilation}
+        start["head"] = first.head - 1 if head is None else whole_number("head", head, 0)
+        start["pixel"] = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
+        super().__init__("attention", constants, key=(2, -1), **start)
+
+    def weights(self) -> torch.Tensor:
+        """Return the query's attention weights, ``[N, k²]``; ``[N, H·W]`` for the whole image.
+
+        Example:
+            >>> explorer = AttentionExplorer()
+            >>> explorer.kernel_att = 5
+            >>> explorer.weights().shape
+            torch.Size([4, 25])
+        """
+        q, k, _, pe = self._stage1()
+        row, column = self.pixel
+        if self.mode == "window":
+            window = {"kernel_size": self.kernel_att, "dilation": self.dilation}
+            return local_attention_weights(q, k, pe=pe, **window)[:, :, row, column]
+        query = q[:, :, row, column] / math.sqrt(q.shape[1])
+        return torch.einsum("nd,ndp->np", query, (k - pe).flatten(2)).softmax(-1)
+
+    def _stage1(self) -> tuple[torch.Tensor, ...]:
+        """Return q / τ, k and v, ``[N, d, H, W]``, and the position term, ``[1, d, H, W]``."""
+        module = self._modules[self.preset]
+        maps = module.project(self._image[None])
+        pe = module.position_term(maps[0]) * self.position
+        q, k, v = (split_heads(f, module.head)[0] for f in maps)
+        return q / self.temperature, k, v, pe
+
+    @traitlets.validate("preset", "mode")
+    def _known(self, proposal):
+        offered = {"preset": list(self._modules), "mode": list(MODES)}[proposal.trait.name]
+        if proposal.value not in offered:
+            raise ValueError(
+                f"{proposal.trait.name} must be one of {offered}, but {proposal.value!r} came."
+            )
+        return proposal.value
+
+    @traitlets.validate("kernel_att", "dilation")
+    def _not_too_large(self, proposal):
+        name = proposal.trait.name
+        check = odd_kernel if name == "kernel_att" else whole_number
+        if check(name, proposal.value) > self._most[name]:
+            raise ValueError(
+                f"{name} must be at most {self._most[name]}, but {proposal.value} came."
+            )
+        return proposal.value
+
+    @traitlets.validate("temperature")
+    def _moderate(self, proposal):
+        if not LEAST <= proposal.value <= MOST:
+            raise ValueError(
+                f"temperature must be from {LEAST} to {MOST}, but {proposal.value} came; "
+                "1 leaves the logits as they are."
+            )
+        return proposal.value
+
+    @traitlets.validate("head", "channel")
+    def _existing(self, proposal):
+        return below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
+
+    @traitlets.validate("pixel")
+    def _inside(self, proposal):
+        for axis, value, bound in zip(
+            ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
+        ):
+            below(f"pixel's {axis}", value, bound)
+        return proposal.value
+
+
+def _examples() -> dict[str, ACmix]:
+    """Return weights set by hand, trained ones, and fresh ones, the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = ACmix(4, 16, head=4)
+        return {"colour": colour_acmix(), "trained": trained_acmix(), "random": fresh}
+
+
+def _input(image, channels: int) -> torch.Tensor:
+    """Return what goes into the module: the image, or the colour features of a picture."""
+    image = photograph("flower", 48) if image is None else image
+    if channels != 4 or np.shape(image)[-3:-2] != (3,):
+        return one_image(image, channels)
+    picture = one_image(image, 3)
+    if picture.min() < 0 or picture.max() > 1:
+        raise ValueError(
+            f"image must have values from 0 to 1, but {picture.min():.3g} to {picture.max():.3g} "
+            "came; for pixel values from 0 to 255 divide by 255."
+        )
+    return colour_features(picture)
+
+
+def _pack(modules: dict) -> tuple[bytes, dict]:
+    """Return the weights of Stage I in one string of float32, and where each layer's lie."""
+    parts, places, first = [], {}, 0
+    for preset, module in modules.items():
+        places[preset] = {}
+        for name, value in module.state_dict().items():
+            if name.split(".")[0] in LAYERS:
+                places[preset][name.replace(".", "_")] = [first, first + value.numel()]
+                parts.append(value.flatten())
+                first += value.numel()
+    return torch.cat(parts).numpy().tobytes(), places

@@ -1,0 +1,498 @@
+"""The attention explorer in the built book: whom a pixel attends to is what Python computes."""
+
+import base64
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+from alone import write_page
+from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
+
+from acmix_edu import ACmix, global_attention, local_attention, split_heads, windows
+from acmix_edu.explorers import AttentionExplorer
+from acmix_edu.explorers.loader import bundle
+from acmix_edu.fast import multiplicity
+
+CHAPTER = "book/04_attention.html"
+READ = """(root) => {
+  const numbers = (map) => [...map.querySelectorAll(".numbers span")].map((s) => s.textContent);
+  const rects = (map) => [...map.querySelectorAll("rect:not(.halo)")].map((r) =>
+    [r.getAttribute("class"), ...["y", "x", "height", "width"].map((n) => +r.getAttribute(n))]);
+  const maps = [...root.querySelectorAll(".map")].map((map) =>
+    [map.querySelector("[data-map]").dataset.map, { note: map.querySelector(".note").textContent,
+      rects: rects(map), numbers: numbers(map), title: map.querySelector(".title").textContent,
+      hatches: map.querySelector("path.mirrored")?.getAttribute("d") ?? "",
+      pressed: map.querySelector("button")?.getAttribute("aria-pressed"),
+      bar: parseFloat(map.querySelector(".bar span")?.style.flexBasis) }]);
+  return { maps: Object.fromEntries(maps), where: root.querySelector("h4").textContent,
+    scales: [...root.querySelectorAll(".scale")].map((p) => p.textContent),
+    disabled: [...root.querySelectorAll("input:disabled")].map((input) => input.name) };
+}"""
+
+
+def percent(text):
+    return number(text.removesuffix(" %")) / 100
+
+
+def near(text, weight):
+    return percent(text) == pytest.approx(weight, rel=0.006)
+
+
+def same_place(text, place):
+    return (
+        number(text.strip("() ").split(",")[0]) == place[0]
+        and number(text.strip("() ").split(",")[1]) == place[1]
+    )
+
+
+class Wanted:
+    """All that must be drawn for the state of an explorer, from the package."""
+
+    def __init__(self, explorer, pixel=None, key=None):
+        self.e, start = explorer, explorer.pixel
+        if pixel is not None:
+            explorer.pixel = tuple(pixel)
+        self.pixel, self.side = np.array(explorer.pixel), np.array(explorer._image.shape[1:])
+        self.whole = explorer.mode != "window"
+        k = explorer.kernel_att
+        self.step = 1 if self.whole else explorer.dilation
+        self.grid = self.side if self.whole else np.array([k, k])
+        self.centre = self.pixel if self.whole else np.array([k // 2, k // 2])
+        self.weights = explorer.weights().double().numpy()
+        key = np.array(explorer.key if key is None else key)
+        self.cell = np.clip(self.centre + key, 0, self.grid - 1)
+        self.read_pixels()
+        self.values()
+        explorer.pixel = start
+
+    def read_pixels(self):
+        """Which pixel each cell reads, by the package's windows of addresses."""
+        (height, width), (i, j), e = self.side, self.pixel, self.e
+        address = torch.arange(height * width, dtype=torch.float64).view(1, height, width)
+        if self.whole:
+            self.read, counts = address.flatten().long().numpy(), np.ones((height, width))
+        else:
+            window = windows(address, e.kernel_att, dilation=e.dilation)
+            self.read = window[0, :, i, j].long().numpy()
+            rows, columns = (multiplicity(int(n), e.kernel_att, dilation=e.dilation)
+                             for n in self.side)  # fmt: skip
+            counts = torch.outer(rows[i], columns[j]).double().numpy()
+        self.counts = np.where(counts > 0, counts, np.nan)
+        sums = [np.bincount(self.read, own, height * width) for own in self.weights]
+        self.sums = np.where(counts > 0, np.reshape(sums, (-1, height, width)), np.nan)
+        self.t = self.cell[0] * self.grid[1] + self.cell[1]
+        self.key = np.array(divmod(self.read[self.t], width))
+        self.place = self.pixel + (self.cell - self.centre) * self.step
+
+    def values(self):
+        e = self.e
+        module = e._modules[e.preset]
+        maps = module.project(e._image[None])
+        q, k, v = (split_heads(f, module.head)[0].double() for f in maps)
+        pe = module.position_term(maps[0]).double() if e.position else None
+        q = q / e.temperature
+        self.v = v[e.head, e.channel].numpy()
+        if self.whole:
+            out = np.full(self.v.shape, np.nan)
+            out[tuple(self.pixel)] = (self.weights[e.head] * self.v.flatten()).sum()
+        else:
+            out = local_attention(q, k, v, e.kernel_att, pe, dilation=e.dilation)
+            out = out[e.head, e.channel].numpy()
+        self.out = out
+
+    def box(self):
+        """The first pixel of the window, and its sides."""
+        if self.whole:
+            return np.zeros(2, int), self.side
+        reach = self.e.dilation * (self.e.kernel_att // 2)
+        return self.pixel - reach, np.array([2 * reach + 1] * 2)
+
+    def around(self):
+        """What is shown of the picture on each head: the window in the middle, if there is room."""
+        corner, sides = self.box()
+        shown = np.minimum(2 * sides + 1, self.side)
+        middle = np.floor(corner + (sides - shown) / 2).astype(int)
+        return np.clip(middle, 0, self.side - shown), shown
+
+    def cut(self, values, corner, sides):
+        padded = np.full((2 * sides + self.side), np.nan)
+        padded[sides[0] : sides[0] + self.side[0], sides[1] : sides[1] + self.side[1]] = values
+        (top, left), (rows, columns) = corner + sides, sides
+        return padded[top : top + rows, left : left + columns]
+
+    def drawings(self):
+        made = {"picture": picture(self.e._image.numpy())}
+        for n, sums in enumerate(self.sums):
+            made[f"head{n}"] = colours(self.cut(sums, *self.around()), 0, np.nanmax(sums), AMOUNT)
+        own = self.weights[self.e.head].reshape(self.grid)
+        made["cells"] = colours(own, 0, own.max(), AMOUNT)
+        self.most = max(4, np.nanmax(self.counts))
+        made["counts"] = colours(self.cut(self.counts, *self.box()), 0, self.most, AMOUNT)
+        end = max(np.abs(self.v).max(), 1e-12)
+        made |= {n: colours(m, -end, end, SIGNED) for n, m in (("v", self.v), ("output", self.out))}
+        return made
+
+    def marks(self):
+        """Rectangles by map: class, row, column, rows, columns."""
+        corner, sides = self.box()
+        origin, shapes = np.zeros(2, int), {}
+        shapes["attention"] = ("attention", *corner, *sides)
+        shapes["here"], shapes["key"] = ("here", *self.pixel, 1, 1), ("key", *self.key, 1, 1)
+        every = ("attention", "here", "key")
+        kinds = {"picture": (every, origin), "v": (every, origin), "output": (("here",), origin),
+                 "counts": (("here", "key"), corner)}  # fmt: skip
+        kinds |= {f"head{n}": (every, self.around()[0]) for n in range(len(self.weights))}
+        made = {
+            name: [[k, s[1] - at[0], s[2] - at[1], *s[3:]] for k in names for s in [shapes[k]]]
+            for name, (names, at) in kinds.items()
+        }
+        made["counts"].insert(0, ["edge", *-corner, *self.side])
+        made["cells"] = [["here", *self.centre, 1, 1], ["key", *self.cell, 1, 1]]
+        return made
+
+
+def check_notes(maps, wanted):
+    e, own = wanted.e, wanted.weights[wanted.e.head]
+    for n, weights in enumerate(wanted.weights):
+        entropy, largest = re.fullmatch(
+            r"entropy (\S+), largest (.* %)", maps[f"head{n}"]["note"]
+        ).groups()
+        count = len(weights)
+        spread = -sum(a * np.log(a) for a in weights if a > 0) / (np.log(count) if count > 1 else 1)
+        assert number(entropy) == pytest.approx(spread, abs=0.006)
+        assert maps[f"head{n}"]["bar"] == pytest.approx(100 * spread, abs=0.1)
+        assert near(largest, np.nanmax(wanted.sums[n]))
+        assert maps[f"head{n}"]["pressed"] == str(n == e.head).lower()
+    outside = ((wanted.place < 0) | (wanted.place >= wanted.side)).any()
+    pattern = r"(\(.*\)), a mirror image of (\(.*\)): (.*)" if outside else r"key ((\(.*\))): (.*)"
+    at, copy, weight = re.fullmatch(pattern, maps["cells"]["note"]).groups()
+    assert same_place(at, wanted.place) and same_place(copy, wanted.key)
+    assert near(weight, own[wanted.t])
+    key, copies = tuple(wanted.key), int(wanted.counts[tuple(wanted.key)])
+    at, said = re.fullmatch(r"(\(.*\)) is read (.*)", maps["counts"]["note"]).groups()
+    assert same_place(at, key)
+    assert copies > 1 or said == "once"
+    if copies > 1:
+        times, again, one, total = re.fullmatch(r"(\d+) times: (\d+) × (.*) = (.*)", said).groups()
+        assert int(times) == int(again) == copies == (wanted.read == wanted.read[wanted.t]).sum()
+        assert near(one, own[wanted.t]) and near(total, wanted.sums[e.head][key])
+        assert percent(one) * copies == pytest.approx(percent(total), rel=0.006)
+    pixel = tuple(wanted.pixel)
+    said = (("v", "has", key, wanted.v), ("output", "gets", pixel, wanted.out))
+    for name, verb, place, values in said:
+        at, said = maps[name]["note"].split(f" {verb} ")
+        assert same_place(at, place)
+        assert number(said) == pytest.approx(values[place], rel=0.06, abs=6e-4)
+
+
+def check_numbers(read, wanted):
+    """Numbers on the cells, hatches on mirror images, headings and scales."""
+    maps, own = read["maps"], wanted.weights[wanted.e.head]
+    small = wanted.grid[1] <= 7
+    hundredths = [float(text) for text in maps["cells"]["numbers"]]
+    assert len(hundredths) == (own.size if small else 0)
+    np.testing.assert_allclose(hundredths, 100 * own[: len(hundredths)], atol=0.51)
+    counts = wanted.cut(wanted.counts, *wanted.box()).flatten()
+    texts = ["" if np.isnan(n) else f"{n:.0f}" for n in counts]
+    assert maps["counts"]["numbers"] == (texts if wanted.box()[1][1] <= 7 else [])
+    hatched = {
+        (int(r) - 1, int(c)) for c, r in re.findall(r"M(\d+) (\d+)l1 -1", maps["cells"]["hatches"])
+    }
+    cells = np.stack(np.unravel_index(np.arange(own.size), wanted.grid), 1)
+    places = wanted.pixel + (cells - wanted.centre) * wanted.step
+    outside = ((places < 0) | (places >= wanted.side)).any(1)
+    assert hatched == {tuple(cell) for cell in cells[outside].tolist()}
+    row, column, keys, different = map(int, re.fullmatch(
+        rf"Head {wanted.e.head} at \((\d+), (\d+)\): (\d+) keys, (\d+) different pixels",
+        read["where"]).groups())  # fmt: skip
+    assert [row, column] == wanted.pixel.tolist()
+    assert (keys, different) == (own.size, len(set(wanted.read)))
+    end = re.search(r"red (\S+)\.", read["scales"][1])[1]
+    assert number(end) == pytest.approx(np.abs(wanted.v).max(), rel=0.06, abs=6e-4)
+    assert f"Counts: dark 0, yellow {wanted.most:.0f}." in read["scales"][1]
+    assert f"all {own.size} keys" in read["scales"][0]
+    assert ("at the query only" in read["scales"][1]) == wanted.whole
+    assert read["disabled"] == (["kernel_att", "dilation"] if wanted.whole else [])
+
+
+class Attention(Shown):
+    """The explorer on a page, and the same explorer in Python."""
+
+    def __init__(self, page, explorer=None):
+        super().__init__(page, "attention")
+        self.explorer = explorer or AttentionExplorer(pixel=(14, 12))
+
+    def follow(self):
+        for trait, value in self.state().items():
+            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
+
+    def check(self, pixel=None, key=None):
+        """Compare canvases, notes, marks and numbers with Python; return what is wanted."""
+        wanted = Wanted(self.explorer, pixel, key)
+        self.compare(wanted.drawings())
+        read = self.root.evaluate(READ)
+        check_notes(read["maps"], wanted)
+        check_numbers(read, wanted)
+        for name, marks in wanted.marks().items():
+            assert read["maps"][name]["rects"] == [[k, *map(int, r)] for k, *r in marks], name
+        return wanted
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shown(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    return Attention(page)
+
+
+def set_state(shown, state):
+    shown.root.evaluate("(root, state) => root.model.set(state)", state)
+    shown.page.evaluate(TWO_FRAMES)
+    shown.follow()
+
+
+# ---- Controls --------------------------------------------------------------------------------
+
+
+def moved(shown, name):
+    """Follow the page, see that the trait has changed, and compare everything."""
+    old = getattr(shown.explorer, name)
+    shown.page.evaluate(TWO_FRAMES)
+    shown.follow()
+    assert getattr(shown.explorer, name) != old, f"{name} has not moved"
+    return shown.check()
+
+
+def test_first_drawing_and_every_control(shown):
+    page = shown.page
+    assert shown.state() == shown.explorer.state()
+    shown.check()
+    for name in ("kernel_att", "dilation", "temperature", "channel"):
+        shown.click_track(name)
+        moved(shown, name)
+        shown.press_one(name)
+        moved(shown, name)
+    shown.control("position").click()
+    moved(shown, "position")
+    page.keyboard.press("Space")
+    moved(shown, "position")
+    for name, option in (("preset", "random"), ("mode", "whole image")):
+        shown.control(name).select_option(option)
+        moved(shown, name)
+        shown.control(name).focus()
+        page.keyboard.press("ArrowUp")
+        moved(shown, name)
+    shown.root.get_by_role("button", name="Head 1").click()
+    assert moved(shown, "head").e.head == 1
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert moved(shown, "head").e.head == 0
+
+
+def random_state(rng, explorer):
+    edge = [0, 1, 2, 23, 45, 46, 47]
+    return {"preset": rng.choice(list(explorer.places)),
+            "mode": rng.choice(["window", "window", "window", "whole image"]),
+            "kernel_att": rng.randrange(1, 14, 2), "dilation": rng.randint(1, 4),
+            "temperature": rng.choice([0.25, 0.354, 1, 2.828, 4]), "position": rng.random() < 0.6,
+            "head": rng.randrange(4), "channel": rng.randrange(4),
+            "pixel": [rng.choice(edge) for _ in range(2)],
+            "key": [rng.choice([-99, -6, -2, 0, 1, 3, 99]) for _ in range(2)]}  # fmt: skip
+
+
+def test_many_states(shown):
+    """Random states and extremes: corners, the largest windows, the coldest and the warmest."""
+    rng = random.Random(4)
+    for _ in range(10):
+        set_state(shown, random_state(rng, shown.explorer))
+        shown.check()
+    for preset in shown.explorer.places:
+        set_state(shown, {"preset": preset, "mode": "window", "kernel_att": 13, "dilation": 4,
+                          "temperature": 0.25, "pixel": [47, 0], "key": [6, -6]})  # fmt: skip
+        shown.check()
+
+
+def test_temperature_and_position_matter(shown):
+    """Warmth evens the weights; the position term of random weights moves them."""
+    set_state(shown, {"preset": "random", "mode": "whole image", "temperature": 0.25})
+    cold = shown.check().weights
+    set_state(shown, {"temperature": 4})
+    assert (shown.check().weights.max(1) < cold.max(1) / 2).any()
+    set_state(shown, {"temperature": 0.25, "position": False})
+    assert np.abs(shown.check().weights - cold).max() > 1e-4
+
+
+# ---- Pointing --------------------------------------------------------------------------------
+
+
+def test_point_and_pin_the_query(shown):
+    pinned = shown.explorer.pixel
+    for name, pixel in (("picture", (5, 7)), ("v", (20, 3)), ("output", (0, 47))):
+        shown.page.mouse.move(*shown.place(name, *pixel))
+        shown.check(pixel)
+    shown.page.mouse.move(0, 0)
+    shown.check(pinned)
+    shown.page.mouse.click(*shown.place("picture", 9, 30))
+    shown.page.mouse.move(0, 0)
+    shown.follow()
+    assert shown.explorer.pixel == (9, 30)
+    shown.check()
+
+
+def test_point_and_pin_the_key(shown):
+    """On the cells, on the counts, and on a head, where a click also chooses the head."""
+    set_state(shown, {"pixel": [1, 46], "dilation": 3})
+    corner = -8, 37  # the first pixel of the window
+    pinned = shown.explorer.key
+    shown.page.mouse.move(*shown.place("cells", 0, 1))
+    assert shown.check(key=(-3, -2)).place.tolist() == [-8, 40]
+    shown.page.mouse.move(*shown.place("counts", 4 - corner[0], 40 - corner[1]))
+    shown.check(key=(1, -2))
+    shown.page.mouse.move(*shown.place("counts", 5 - corner[0], 45 - corner[1]))  # a mirror image
+    wanted = shown.check(key=(-2, 1))
+    assert wanted.place.tolist() == [-5, 49] and wanted.key.tolist() == [5, 45]
+    shown.page.mouse.move(0, 0)
+    shown.check(key=pinned)
+    top, left = Wanted(shown.explorer).around()[0]
+    shown.page.mouse.click(*shown.place("head0", 4 - top, 43 - left))
+    shown.page.mouse.move(0, 0)
+    shown.follow()
+    assert (shown.explorer.head, shown.explorer.key) == (0, (1, -1))
+    shown.check()
+    shown.page.mouse.click(*shown.place("head2", 20 - top, 20 - left))  # no key: only the head
+    shown.page.mouse.move(0, 0)
+    shown.follow()
+    assert (shown.explorer.head, shown.explorer.key) == (2, (1, -1))
+
+
+def test_tap_on_a_phone(open_page, server):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Attention(page)
+    page.touchscreen.tap(*shown.place("picture", 2, 44))
+    page.touchscreen.tap(*shown.place("cells", 6, 0))
+    shown.follow()
+    assert (shown.explorer.pixel, shown.explorer.key) == ((2, 44), (3, -3))
+    shown.check()
+
+
+def test_arrow_keys(shown):
+    row, column = shown.explorer.pixel
+    shown.frame("picture").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowDown", "ArrowUp", "ArrowLeft"):
+        shown.page.keyboard.press(key)
+    shown.follow()
+    assert shown.explorer.pixel == (row + 5, column + 1)
+    for _ in range(12):  # it stops at the border
+        shown.page.keyboard.press("Shift+ArrowLeft")
+    shown.follow()
+    assert shown.check().pixel.tolist() == [row + 5, 0]
+    shown.frame("cells").focus()
+    for key in ("ArrowUp", "Shift+ArrowUp", "ArrowRight"):  # it stops at the border
+        shown.page.keyboard.press(key)
+    shown.follow()
+    assert shown.explorer.key == (-3, 0)
+    shown.check()
+
+
+def test_state_in_words(shown):
+    shown.frame("picture").focus()
+    shown.page.keyboard.press("ArrowDown")
+    shown.follow()
+    row, column = shown.explorer.pixel
+    status = shown.root.locator(".status")
+    status.get_by_text(f"({row}, {column}) asks").wait_for()
+    said = re.search(r"entropy of the heads (.*?)\. Head", status.inner_text())[1].split(", ")
+    weights = Wanted(shown.explorer).weights
+    spread = [-(a[a > 0] * np.log(a[a > 0])).sum() / np.log(49) for a in weights]
+    np.testing.assert_allclose([number(text) for text in said], spread, atol=6e-4)
+
+
+def test_your_own_module_and_image(page, tmp_path):
+    """Not square, smaller than its window, one head, grey: reflected to and fro."""
+    torch.manual_seed(1)
+    module = ACmix(1, 3, kernel_att=9, head=1, dilation=5, stride=2)
+    explorer = AttentionExplorer(module, torch.randn(1, 3, 7), pixel=(2, 1))
+    write_page(explorer, tmp_path / "page.html")
+    page.goto((tmp_path / "page.html").as_uri())
+    shown = Attention(page, explorer)
+    wanted = shown.check()
+    assert np.nanmax(wanted.counts) > 4
+    shown.press_one("kernel_att")
+    moved(shown, "kernel_att")
+    shown.control("mode").select_option("whole image")
+    moved(shown, "mode")
+
+
+# ---- attention.js against the package --------------------------------------------------------
+
+RUN = """async ([source, cases]) => {
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { keysOf, weightsOfQuery, folded } = await import(url);
+  return cases.map(({ q, k, pe, heads, sizes, query, window }) => {
+    const size = sizes.height * sizes.width, keys = keysOf(query, sizes, window);
+    const map = (data) => ({ ...sizes, channels: data.length / size, data });
+    const maps = { q: map(q), k: map(k), pe: map(pe) };
+    const weights = weightsOfQuery(maps, heads, query, keys.pixels);
+    const plain = (values) => Array.from(values, (value) => (isNaN(value) ? 0 : value));
+    return { weights: weights.map(plain), pixels: keys.pixels,
+      sums: weights.map((own) => plain(folded(own, keys.pixels, size))) };
+  });
+}"""
+
+
+def test_mathematics_on_random_configurations(page, tmp_path):
+    """Weights of one query; over the whole image the average of addresses by global_attention."""
+    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
+    page.goto((tmp_path / "blank.html").as_uri())
+    names = "{ keysOf, weightsOfQuery, folded }"
+    module = f"{bundle('engine.js', 'kit.js', 'attention.js')}\nexport {names};"
+    rng, generator = random.Random(0), torch.Generator().manual_seed(0)
+    cases, wanted = [], []
+    for n in range(100):
+        heads, d, height, width = (rng.randint(1, most) for most in (3, 5, 9, 11))
+        shape = (heads, d, height, width)
+        q, k = (2 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in "qk")
+        pe = torch.randn(shape[1:], generator=generator, dtype=torch.float64)
+        i, j, whole = rng.randrange(height), rng.randrange(width), n % 3 == 0
+        window = {"whole": whole, "kernel": rng.randrange(1, 8, 2), "dilation": rng.randint(1, 4)}
+        address = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
+        values = address.expand(heads, -1, -1, -1)
+        if whole:
+            sums = global_attention(q, k - pe, values)
+        else:
+            sums = local_attention(
+                q, k, values, window["kernel"], pe[None], dilation=window["dilation"]
+            )
+        wanted.append(sums[:, :, i, j])
+        flat = {name: f.flatten().tolist() for name, f in (("q", q), ("k", k), ("pe", pe))}
+        cases.append({**flat, "heads": heads, "sizes": {"height": height, "width": width},
+                      "query": [i, j], "window": window})  # fmt: skip
+    for made, sums in zip(page.evaluate(RUN, [module, cases]), wanted, strict=True):
+        got = torch.tensor(made["sums"], dtype=torch.float64)
+        torch.testing.assert_close(got, sums, rtol=1e-9, atol=1e-12)
+        total = torch.tensor(made["weights"], dtype=torch.float64).sum(1)
+        torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_the_page_holds_little(page, server):
+    """The explorer puts at most 60 KB of data into the page."""
+    page.goto(f"{server}/{CHAPTER}")
+    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
+    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
+    ours = [
+        m for m in models.values() if "AttentionExplorer" in m["state"].get("_anywidget_id", "")
+    ]
+    assert len(ours) == 1
+    assert sum(len(base64.b64decode(b["data"])) for b in ours[0]["buffers"]) < 60_000

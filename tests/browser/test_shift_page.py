@@ -179,6 +179,7 @@ class Wanted:
             assert ("never comes back" if self.e.twice else "other side") in said
         elif lost if self.e.twice else gone:
             assert "held only zeros" in said
+            assert not self.e.twice or f": {lost} pixel" in said
         else:
             assert ("would have come back" if self.e.twice else "nothing left") in said
 
@@ -348,6 +349,16 @@ def test_many_states(chapter, map_name):
         chapter.check()
 
 
+def test_what_is_said_of_the_border(chapter):
+    """Nothing left; only zeros left; what left would have come back, or not."""
+    ways = [(0, 0, 0, 0), (1, 1, -1, 0), (1, 0, 2, 0), (2, 0, -2, 0), (2, 2, -1, -1), (5, 0, -5, 0)]
+    for dx, dy, dx2, dy2 in ways:
+        for border in ("zeros", "roll"):
+            for twice in (False, True):
+                chapter.set(dx=dx, dy=dy, dx2=dx2, dy2=dy2, border=border, twice=twice)
+                chapter.check()
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -441,10 +452,11 @@ def test_keys_move_the_window_the_picture_and_the_pixel(chapter):
         chapter.check()
     chapter.set(pixel=[1, 1])
     chapter.root.locator(".reading").focus()
-    for key in ("ArrowDown", "ArrowDown", "Shift+ArrowRight", "ArrowUp"):
+    for key, pixel in (("ArrowDown", (2, 1)), ("Shift+ArrowDown", (4, 1)),
+                       ("Shift+ArrowRight", (4, 4)), ("ArrowUp", (3, 4))):  # fmt: skip
         chapter.page.keyboard.press(key)
-    chapter.follow()
-    assert chapter.explorer.pixel == (2, 4)  # it stops at the border
+        chapter.follow()
+        assert chapter.explorer.pixel == pixel  # it stops at the border
     chapter.check()
 
 

@@ -22,18 +22,18 @@ class UnfoldExplorer(Explorer):
 
     Args:
         image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = 1 (grey) or 3, at most 128×128
-            pixels; the brightness of a flower when left out.
+            pixels. Left out, it is a flower: its brightness, or its colours if the kernel has 3.
         kernel: your own, ``[C, k, k]`` or ``[1, C, k, k]`` (one output channel of a layer, such
             as ``conv.weight[:1]``), k = 1, 3, 5 or 7. With three channels, "edge", "sharpen" and
             "blur" act on the brightness.
 
     Traits:
-        preset: "edge" (Sobel's), "sharpen", "blur" (binomial) or, if a kernel was passed, "own".
-        kernel_size: 1, 3, 5 or 7. Your own kernel is cut to its middle, or gets a ring of zeros.
-        stride, dilation: 1, 2 or 3.
-        step: how many cells are in the sum, from 1; k² and more mean all.
-        pixel: (row, column) of the picture on which the window stands; with a stride, that of
-            the last output pixel before it.
+        - preset: "edge" (Sobel's), "sharpen", "blur" (binomial) or, if a kernel was passed, "own".
+        - kernel_size: 1, 3, 5 or 7. Your own kernel is cut to its middle, or gets zeros around it.
+        - stride, dilation: 1, 2 or 3.
+        - step: how many cells are in the sum, from 1; k² and more mean all.
+        - pixel: (row, column) of the picture on which the window stands; with a stride, that of
+          the last output pixel before it.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message

@@ -1,0 +1,125 @@
+// The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
+
+import { choice, element, explorer, figure, player, slider } from "./kit.js";
+
+const CHARTS = {
+  test_accuracy: "Test accuracy", loss: "Loss on the training pictures",
+  share: "Attention's share of the norm", alpha: "α", beta: "β",
+  drift: "Drift of the shift kernels", entropy: "Entropy of the attention weights",
+};
+const OF_RUNS = ["test_accuracy", "loss"];
+const FULL = ["test_accuracy", "share", "entropy"];  // fractions: their charts go from 0 to 1
+
+// ---- From records to lines ------------------------------------------------------------------
+
+// null where a value was not recorded: before training, there is no loss.
+const meanOf = (values) =>
+  (values.includes(null) ? null : values.reduce((sum, value) => sum + value, 0) / values.length);
+
+// The lines of a chart: { label, kind, seeds: [[value by epoch]] }.
+function linesOf({ arms }, measure, arm, beside) {
+  if (OF_RUNS.includes(measure)) {
+    return [...new Set([arm, beside])].map((name, n) =>
+      ({ label: name, kind: n, seeds: arms[name].map((run) => run[measure]) }));
+  }
+  return arms[arm][0][measure].map((_, layer) => ({ label: `layer ${layer + 1}`, kind: layer,
+    seeds: arms[arm].map((run) => run[measure][layer]) }));
+}
+
+// The range of a measure over all arms of a task, so that arms can be compared by eye.
+function rangeOf({ arms }, measure) {
+  const values = Object.values(arms).flat().map((run) => run[measure]).flat(2)
+    .filter((value) => value !== null);
+  if (FULL.includes(measure)) return [0, 1];
+  return [Math.min(0, ...values), Math.max(...values, 1e-6)];
+}
+
+// ---- The page -------------------------------------------------------------------------------
+
+function chart(measure, pick) {
+  const svg = element("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
+  const [top, bottom] = [element("span", {}), element("span", {})];
+  const note = element("div", { class: "note" });
+  const box = element("div", { class: "chart", "data-chart": measure },
+    element("div", { class: "title" }, CHARTS[measure]),
+    element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg), note);
+  const at = (event) => {
+    const { left, width } = svg.getBoundingClientRect();
+    pick((event.clientX - left) / width);
+  };
+  svg.addEventListener("click", at);
+  svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  return { box, svg, top, bottom, note };
+}
+
+function drawChart({ svg, top, bottom, note }, lines, [low, high], epoch, last, chance) {
+  const y = (value) => 100 * (1 - (value - low) / (high - low));
+  const x = (n) => (100 * n) / last;
+  const d = (values) => values.map((value, n) => (value === null ? ""
+    : `${n && values[n - 1] !== null ? "L" : "M"}${x(n)} ${y(value)}`)).join("");
+  const paths = lines.flatMap(({ kind, seeds }) => [
+    ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
+    element("path", { d: d(seeds[0].map((_, n) => meanOf(seeds.map((s) => s[n])))),
+      class: `mean kind${kind}` })]);
+  const level = chance === undefined ? []
+    : [element("path", { d: `M0 ${y(chance)}H100`, class: "chance" })];
+  const cursor = element("path", { d: `M${x(epoch)} 0V100`, class: "cursor" });
+  svg.setAttribute("viewBox", "0 0 100 100");
+  svg.replaceChildren(...level, ...paths, cursor);
+  [top.textContent, bottom.textContent] = [figure(high), figure(low)];
+  const said = lines.map(({ label, kind, seeds }) => {
+    const values = seeds.map((s) => s[epoch]), mean = meanOf(values);
+    const said = mean === null ? "none yet"
+      : `${figure(mean)} (${figure(Math.min(...values))} … ${figure(Math.max(...values))})`;
+    return element("span", { class: "entry" }, element("span", { class: `key kind${kind}` }),
+      ` ${label}: ${said}`);
+  });
+  note.replaceChildren(...(said.length ? said : ["this arm has no ACmix"]));
+}
+
+function buildTraining(model, { set }) {
+  const runs = model.get("runs"), tasks = Object.keys(runs);
+  const arms = Object.keys(runs[tasks[0]].arms).map((name) => [name, name]);
+  const longest = Math.max(...tasks.map((task) => lastEpoch(runs[task])));
+  const controls = {
+    task: choice({ name: "task", label: "Task", options: tasks.map((name) => [name, name]) }),
+    arm: choice({ name: "arm", label: "Arm", options: arms }),
+    beside: choice({ name: "beside", label: "Beside it", options: arms }),
+    epoch: slider({ name: "epoch", label: "Epoch", min: 0, max: longest }),
+  };
+  const shown = () => runs[model.get("task")];
+  const steps = player(controls.epoch, (epoch) => set({ epoch }));
+  const pick = (part) => set({ epoch: Math.round(part * lastEpoch(shown())) });
+  const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
+  const heading = element("h4", {}), key = element("p", {},
+    "A thin line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
+    + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
+    + "or drag on a chart to choose the epoch.");
+  const grid = (...names) =>
+    element("div", { class: "charts" }, ...names.map((name) => charts[name].box));
+  const [a, b, ...rest] = Object.keys(CHARTS);
+  const parts = [steps.box, grid(a, b), heading, grid(...rest), key];
+  return { controls, parts, charts, heading, reset: steps.stop, release: steps.stop };
+}
+
+const lastEpoch = ({ arms }) => Object.values(arms)[0][0].loss.length - 1;
+
+function drawTraining(model, { charts, heading, controls }) {
+  const task = model.get("runs")[model.get("task")], last = lastEpoch(task);
+  const [arm, beside] = [model.get("arm"), model.get("beside")];
+  const epoch = Math.min(model.get("epoch"), last);
+  controls.epoch.input.max = last;
+  controls.epoch.show(epoch);
+  for (const [measure, view] of Object.entries(charts)) {
+    const lines = linesOf(task, measure, arm, beside);
+    const chance = measure === "test_accuracy" ? task.chance : undefined;
+    drawChart(view, lines, rangeOf(task, measure), epoch, last, chance);
+  }
+  heading.textContent = `Inside ${arm}, layer by layer, `
+    + (epoch ? `after epoch ${epoch} of ${last}` : "before training");
+  const accuracy = linesOf(task, "test_accuracy", arm, beside).map(({ label, seeds }) =>
+    `${label} ${(100 * meanOf(seeds.map((s) => s[epoch]))).toFixed(1)} %`);
+  return `Epoch ${epoch} of ${last}. Mean test accuracy: ${accuracy.join(", ")}.`;
+}
+
+export default explorer({ build: buildTraining, draw: drawTraining });

@@ -1,0 +1,109 @@
+"""The training explorer: scrub through the recorded runs, every task, arm, seed and layer."""
+
+import json
+
+import traitlets
+
+from acmix_edu.explorers.explorer import Explorer
+from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.runs import RECORDS, records
+
+PER_RUN = ("test_accuracy", "loss")
+PER_LAYER = ("share", "alpha", "beta", "drift", "entropy")
+
+
+class TrainingExplorer(Explorer):
+    """Show what was recorded while small networks were trained, epoch by epoch.
+
+    Accuracy and loss of two arms side by side; and of the first arm, layer by layer, attention's
+    share of the norm, α, β, the drift of the shift kernels and the entropy of the attention
+    weights. A thin line is a seed, a thick one the mean of the seeds.
+
+    Args:
+        runs: by task, a record as ``acmix_edu.training.runs.records`` returns it; all those that
+            come with the package when left out.
+        task, arm, beside: where to start; ``beside`` is the arm to compare with.
+
+    Traits:
+        task, arm, beside, and epoch, from 0 (before training) to the task's last.
+
+    Raises:
+        TypeError, ValueError: ``runs`` holds no such record, or a trait's new value is not in
+            it; the message says what is.
+
+    Example:
+        >>> explorer = TrainingExplorer(task="match", arm="acmix", beside="attention")
+        >>> explorer.observe(lambda change: print("epoch", change.new), "epoch")
+        >>> explorer.epoch = 3
+        epoch 3
+    """
+
+    _esm = bundle("kit.js", "training.js")
+    _css = source("explorer.css") + source("training.css")
+
+    task = traitlets.Unicode().tag(sync=True, state=True)
+    arm = traitlets.Unicode().tag(sync=True, state=True)
+    beside = traitlets.Unicode().tag(sync=True, state=True)
+    epoch = traitlets.Int(0).tag(sync=True, state=True)
+
+    # task: { chance, arms: { arm: [a run for each seed] } }; see _curves
+    runs = traitlets.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, runs=None, *, task="match", arm="acmix", beside="attention"):
+        if runs is None:
+            runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
+        self._curves = _all_curves(runs)
+        state = {"task": task, "arm": arm, "beside": beside}
+        super().__init__("training", {"runs": self._curves}, **state)
+
+    def run(self, arm: str | None = None) -> list[dict]:
+        """Return the curves of the shown task and an arm, the shown one when left out, by seed.
+
+        Example:
+            >>> len(TrainingExplorer().run("attention"))
+            3
+        """
+        return self._curves[self.task]["arms"][self.arm if arm is None else arm]
+
+    @traitlets.validate("task", "arm", "beside")
+    def _known(self, proposal):
+        name = proposal.trait.name
+        known = list(self._curves if name == "task" else next(iter(self._curves.values()))["arms"])
+        if proposal.value not in known:
+            raise ValueError(f"{name} must be one of {known}, but {proposal.value!r} came.")
+        return proposal.value
+
+    @traitlets.validate("epoch")
+    def _recorded(self, proposal):
+        last = max(len(run["loss"]) for t in self._curves.values() for run in t["arms"]["acmix"])
+        if not 0 <= proposal.value < last:
+            raise ValueError(f"epoch must be from 0 to {last - 1}, but {proposal.value} came.")
+        return proposal.value
+
+
+def _all_curves(runs) -> dict:
+    """Return the curves of every task, checked: the same arms everywhere."""
+    try:
+        curves = {task: _curves(record) for task, record in runs.items()}
+        arms = {tuple(task["arms"]) for task in curves.values()}
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise TypeError(
+            "runs must be records by task, as {'match': records('match')}, but something else "
+            f"came ({type(error).__name__}: {error})."
+        ) from None
+    if len(arms) != 1:
+        raise ValueError(f"the tasks of runs must have the same arms, but {sorted(arms)} came.")
+    return curves
+
+
+def _curves(record: dict) -> dict:
+    """One task: for each arm and seed, each quantity over the epochs, [epochs] or by layer."""
+    arms = {}
+    for run in record["runs"]:
+        log = run["records"]
+        curves = {name: [entry[name] for entry in log] for name in PER_RUN}
+        layers = range(len(log[0]["layers"]))
+        for name in PER_LAYER:
+            curves[name] = [[entry["layers"][n][name] for entry in log] for n in layers]
+        arms.setdefault(run["arm"], []).append(curves)
+    return json.loads(json.dumps({"chance": 1 / len(record["classes"]), "arms": arms}))

@@ -1,0 +1,106 @@
+"""The denoise explorer in the built book: its windows are those of the recorded weights."""
+
+import itertools
+
+import numpy as np
+import pytest
+from shown import AMOUNT, Shown, colours, number, picture
+
+from acmix_edu import entropy
+from acmix_edu.explorers import DenoiseExplorer
+from acmix_edu.training import film
+from acmix_edu.training.denoise import held_out
+
+CHAPTER = "book/08_training.html"
+
+
+class Denoise(Shown):
+    """The denoise explorer on a page, and the same explorer in Python."""
+
+    def __init__(self, page):
+        super().__init__(page, "denoise")
+        self.explorer = DenoiseExplorer()
+
+    def check(self, pixel=None):
+        """Compare maps and numbers with Python for the page's state; return what is drawn."""
+        state = self.state()
+        self.explorer.arm, self.explorer.moment = state["arm"], state["moment"]
+        self.explorer.pixel = tuple(state["pixel"] if pixel is None else pixel)
+        windows = self.explorer.windows()
+        made = {"picture": picture(held_out()[0][0].numpy())}
+        for n, window in enumerate(windows):
+            made[f"head{n}"] = colours(window.reshape(7, 7).numpy(), 0, 4 / 49, AMOUNT)
+        drawn = self.compare(made)
+        evenness = entropy(windows[None, :, :, None, None]).flatten()
+        for n, (window, even) in enumerate(zip(windows, evenness, strict=True)):
+            words = self.note(f"head{n}").split()
+            assert number(words[2]) == pytest.approx(49 * window.max().item(), abs=6e-3)
+            assert number(words[-1]) == pytest.approx(even.item(), abs=6e-4)
+        frames = film(state["arm"])
+        step = int(self.control("moment").get_attribute("aria-valuetext"))
+        frame = next(frame for frame in frames if frame["step"] == step)
+        for told in self.root.locator("[data-told]").all():
+            value = frame[told.get_attribute("data-told")]
+            assert number(told.inner_text()) == pytest.approx(value, rel=6e-3, abs=6e-4)
+        return drawn
+
+
+@pytest.fixture
+def shown(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    return Denoise(page)
+
+
+def changed(a, b):
+    return {name for name in a if not np.array_equal(a[name], b[name])}
+
+
+def test_every_control(shown):
+    heads = {f"head{n}" for n in range(4)}
+    drawn = [shown.check()]
+    shown.click_track("moment")
+    drawn.append(shown.check())
+    shown.press_one("moment")
+    drawn.append(shown.check())
+    shown.root.get_by_role("button", name="One step back").click()
+    drawn.append(shown.check())
+    shown.control("arm").select_option("lost-init")
+    drawn.append(shown.check())
+    for before, after in itertools.pairwise(drawn):
+        assert changed(before, after) == heads
+    for key in ("Home", "End"):
+        shown.control("moment").focus()
+        shown.page.keyboard.press(key)
+        shown.check()
+
+
+def test_pixel_by_mouse_and_keyboard(shown):
+    pinned = shown.state()["pixel"]
+    shown.page.mouse.move(*shown.place("picture", 0, 47))
+    shown.check((0, 47))
+    shown.page.mouse.move(0, 0)
+    shown.check(pinned)
+    shown.page.mouse.click(*shown.place("picture", 13, 12))
+    shown.page.mouse.move(0, 0)
+    shown.frame("picture").focus()
+    shown.page.keyboard.press("ArrowDown")
+    assert shown.state()["pixel"] == [14, 12]
+    shown.check()
+
+
+def test_tap_on_a_phone(open_page, server):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Denoise(page)
+    page.touchscreen.tap(*shown.place("picture", 40, 3))
+    assert shown.state()["pixel"] == [40, 3]
+    shown.check()
+
+
+def test_the_last_moment_is_the_released_module():
+    from acmix_edu.training import trained_acmix
+
+    explorer = DenoiseExplorer()
+    explorer.moment = 19
+    for name, value in explorer.current_module().state_dict().items():
+        np.testing.assert_allclose(value, trained_acmix().state_dict()[name].detach(), atol=2e-3)

@@ -1,0 +1,124 @@
+"""The training explorer in the built book: its curves and numbers are those of the records."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from shown import TWO_FRAMES, Shown, number
+
+from acmix_edu.explorers import TrainingExplorer
+from acmix_edu.training.runs import records
+
+CHAPTER = "book/08_training.html"
+CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]")].map((chart) => [
+  chart.dataset.chart, {
+    ends: [...chart.querySelectorAll(".ends span")].map((end) => end.textContent),
+    mean: [...chart.querySelectorAll("path.mean")].map((path) => path.getAttribute("d")),
+    seed: [...chart.querySelectorAll("path.seed")].map((path) => path.getAttribute("d")),
+    cursor: chart.querySelector(".cursor").getAttribute("d"),
+    note: chart.querySelector(".note").innerText }]))"""
+
+
+@pytest.fixture
+def shown(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    return Shown(page, "training")
+
+
+def logs(task, arm):
+    return [run["records"] for run in records(task)["runs"] if run["arm"] == arm]
+
+
+def wanted_lines(measure, task, arm, beside):
+    """The label and the curves [seed, epoch] of each line of a chart."""
+    if measure in ("test_accuracy", "loss"):  # a loss before training is None, here NaN
+        return {name: np.array([[r[measure] for r in log] for log in logs(task, name)], float)
+                for name in (arm, beside)}  # fmt: skip
+    layers = len(logs(task, arm)[0][0]["layers"])
+    return {f"layer {n + 1}": np.array([[r["layers"][n][measure] for r in log]
+            for log in logs(task, arm)]) for n in range(layers)}  # fmt: skip
+
+
+def points(path):
+    return np.array([[float(x), float(y)] for x, y in re.findall(r"[ML](\S+) ([^ML]+)", path)])
+
+
+def check(shown):
+    """Hold every line, number and cursor of every chart against the records."""
+    shown.page.evaluate(TWO_FRAMES)
+    state, charts = shown.state(), shown.root.evaluate(CHARTS)
+    task, arm, beside = (state[name] for name in ("task", "arm", "beside"))
+    last = len(logs(task, arm)[0]) - 1
+    epoch = min(state["epoch"], last)
+    assert len(charts) == 7
+    for measure, chart in charts.items():
+        lines = wanted_lines(measure, task, arm, beside)
+        first = 1 if measure == "loss" else 0
+        high, low = map(number, chart["ends"])
+        assert len(chart["mean"]) == len(lines)
+        assert len(chart["seed"]) == sum(map(len, lines.values()))
+        for (label, curves), path in zip(lines.items(), chart["mean"], strict=True):
+            drawn = points(path)
+            np.testing.assert_allclose(drawn[:, 0], 100 * np.arange(first, last + 1) / last)
+            values = high - (high - low) * drawn[:, 1] / 100
+            np.testing.assert_allclose(values, curves.mean(0)[first:], atol=0.01 * (high - low))
+            said = re.search(rf"{re.escape(label)}: (.*)", chart["note"])[1]
+            if epoch < first:
+                assert said == "none yet"
+            else:
+                mean, least, most = map(number, re.findall(r"[−\d.e]+\d", said))
+                at = curves[:, epoch]
+                np.testing.assert_allclose([mean, least, most], [at.mean(), at.min(), at.max()],
+                                           atol=6e-3, rtol=6e-3)  # fmt: skip
+        np.testing.assert_allclose(float(chart["cursor"][1:].split()[0]), 100 * epoch / last)
+    return json.dumps(charts)
+
+
+def test_every_control(shown):
+    seen = [check(shown)]
+    for name, value in (("task", "texture"), ("arm", "lost-init"), ("beside", "conv3x3")):
+        shown.control(name).select_option(value)
+        seen.append(check(shown))
+    shown.click_track("epoch")
+    seen.append(check(shown))
+    shown.press_one("epoch")
+    seen.append(check(shown))
+    for name in ("One step back", "One step on"):
+        shown.root.get_by_role("button", name=name).click()
+        seen.append(check(shown))
+    assert all(a != b for a, b in itertools.pairwise(seen))
+
+
+def test_an_arm_without_acmix_has_no_layers(shown):
+    shown.control("arm").select_option("conv3x3")
+    check(shown)
+    assert shown.root.get_by_text("this arm has no ACmix").count() == 5
+
+
+def test_a_chart_takes_the_pointer(shown):
+    svg = shown.root.locator("[data-chart=share] svg")
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    shown.page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 10)
+    check(shown)
+    last = len(logs("match", "acmix")[0]) - 1
+    assert shown.state()["epoch"] == round(0.5 * last)
+
+
+def test_play_goes_to_the_end_of_the_task_and_pauses(shown):
+    shown.root.get_by_role("button", name="Play").click()
+    shown.page.wait_for_function("() => document.querySelector('[name=epoch]').value >= 2")
+    shown.root.get_by_role("button", name="Pause").click()
+    at = shown.state()["epoch"]
+    shown.page.wait_for_timeout(900)
+    assert shown.state()["epoch"] == at
+    check(shown)
+
+
+def test_python_has_the_same_curves():
+    explorer = TrainingExplorer(task="digits", arm="attention")
+    for curves, log in zip(explorer.run(), logs("digits", "attention"), strict=True):
+        assert curves["test_accuracy"] == [r["test_accuracy"] for r in log]
+        assert curves["entropy"][2] == [r["layers"][2]["entropy"] for r in log]

@@ -13,6 +13,7 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/index", "mixing"),
     ("book/01_convolution", "unfold"),
     ("book/02_shift", "shift"),
+    ("book/03_depthwise", "kernel"),
     ("book/04_attention", "attention"),
     ("book/05_acmix", "mixing"),
     ("book/05_acmix", "walk"),

@@ -1,0 +1,184 @@
+"""The kernel explorer: a bench for one kernel, and the kernels of the grouped convolution."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import traitlets
+
+from acmix_edu.depthwise import LearnableShift
+from acmix_edu.examples import photograph
+from acmix_edu.explorers.explorer import Explorer, below, one_image, place
+from acmix_edu.explorers.loader import bundle, source
+
+SIZES = (3, 5)
+LARGEST = 100  # of a number in the kernel
+MOST_DIMS, MOST_SETS = 2, 4
+PARTS = ("map", "kernel", "output")
+
+
+class KernelExplorer(Explorer):
+    r"""Edit a kernel and see whether it is a shift; then k² of them in one grouped convolution.
+
+    The bench convolves one map with one k×k kernel, zero outside the map. A kernel with a single
+    one at $(\lfloor k/2\rfloor+\Delta_x, \lfloor k/2\rfloor+\Delta_y)$ is the shift by
+    $(\Delta_x, \Delta_y)$ in every bit. Below stand the kernels with which
+    :class:`acmix_edu.LearnableShift` starts: k² for each of its d·N outputs, in d groups.
+
+    Args:
+        image: floats ``[1, H, W]`` or ``[H, W]``; or colours ``[3, H, W]``, of which the mean
+            is taken; at most 128×128 pixels; a temple when left out.
+        kernel: your own, ``[k, k]``, k = 3 or 5; the shift by (−1, −1) when left out.
+
+    Traits:
+        kernel: its 9 or 25 numbers, row by row, each from −100 to 100.
+        pixel: (row, column) of the result whose sum is written out.
+        dims, sets: d from 1 to 2 and N from 1 to 4, of the grouped convolution.
+        part: "map", "kernel" or "output", the kind of part that is lit; channel: which output,
+            0 … 7; tap: which of its kernels, 0 … 24. Too large a number means the last.
+
+    Raises:
+        TypeError, ValueError: an argument or a trait's new value cannot be used; the message
+            says how to mend it. A new value of another type is a ``traitlets.TraitError``.
+
+    Example:
+        >>> explorer = KernelExplorer(torch.rand(24, 32), torch.tensor([[0.0, 0, 0],
+        ...                                                             [0, 0, 1], [0, 0, 0]]))
+        >>> explorer.observe(lambda change: print("sum", sum(change.new)), "kernel")
+        >>> explorer.displacement()
+        (0, 1)
+        >>> explorer.kernel = [0.25] * 9
+        sum 2.25
+    """
+
+    _esm = bundle("engine.js", "kit.js", "kernel.js")
+    _css = source("explorer.css") + source("kernel.css")
+
+    kernel = traitlets.List(traitlets.Float()).tag(sync=True, state=True)
+    pixel = place().tag(sync=True, state=True)
+    dims = traitlets.Int(2).tag(sync=True, state=True)
+    sets = traitlets.Int(2).tag(sync=True, state=True)
+    part = traitlets.Unicode("kernel").tag(sync=True, state=True)
+    channel = traitlets.Int(0).tag(sync=True, state=True)
+    tap = traitlets.Int(0).tag(sync=True, state=True)
+
+    image = traitlets.Bytes(read_only=True).tag(sync=True)
+    sizes = traitlets.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, image=None, kernel=None):
+        self._image = _one_map(photograph("china", 48)[0] if image is None else image)
+        height, width = self._image.shape[1:]
+        start = [1.0] + [0.0] * 8 if kernel is None else _numbers(kernel)
+        constants = {
+            "image": self._image.numpy().tobytes(),
+            "sizes": {"height": height, "width": width},
+        }
+        super().__init__("kernel", constants, kernel=start, pixel=(height // 2, width // 2))
+
+    def current_image(self) -> torch.Tensor:
+        """Return a copy of the map that is convolved, ``[1, H, W]``, float32."""
+        return self._image.clone()
+
+    def current_kernel(self) -> torch.Tensor:
+        """Return the kernel on the bench, ``[k, k]``, float32."""
+        side = math.isqrt(len(self.kernel))
+        return torch.tensor(self.kernel, dtype=torch.float32).view(side, side)
+
+    def displacement(self) -> tuple[int, int] | None:
+        """Return (Δx, Δy) if the kernel is one-hot and so a shift, else None."""
+        kernel = self.current_kernel()
+        if kernel.count_nonzero() != 1 or kernel.sum() != 1:
+            return None
+        row, column = divmod(kernel.argmax().item(), len(kernel))
+        return row - len(kernel) // 2, column - len(kernel) // 2
+
+    def result(self) -> torch.Tensor:
+        """Return the convolution that the view shows now, ``[1, H, W]``.
+
+        Example:
+            >>> explorer = KernelExplorer()
+            >>> torch.equal(explorer.result(), shift(explorer.current_image(), -1, -1))
+            True
+        """
+        kernel = self.current_kernel()
+        return F.conv2d(self._image, kernel[None, None], padding=len(kernel) // 2)
+
+    def grouped(self) -> LearnableShift:
+        """Return the grouped convolution whose kernels stand below the bench.
+
+        Example:
+            >>> list(KernelExplorer().grouped().weight.shape)
+            [4, 9, 3, 3]
+        """
+        return LearnableShift(self.dims, len(self.current_kernel()), self.sets)
+
+    @traitlets.validate("kernel")
+    def _square(self, proposal):
+        numbers, lengths = proposal.value, [k * k for k in SIZES]
+        if len(numbers) not in lengths:
+            raise ValueError(
+                f"kernel must hold 9 or 25 numbers, row by row, but {len(numbers)} came; "
+                "pass weight.flatten().tolist()."
+            )
+        if not all(abs(number) <= LARGEST for number in numbers):
+            raise ValueError(
+                f"kernel must hold numbers from -{LARGEST} to {LARGEST}, but {numbers} came; "
+                "divide it by its largest."
+            )
+        return numbers
+
+    @traitlets.validate("pixel")
+    def _inside(self, proposal):
+        for name, value, bound in zip(
+            ("row", "column"), proposal.value, self._image.shape[1:], strict=True
+        ):
+            below(f"pixel's {name}", value, bound)
+        return proposal.value
+
+    @traitlets.validate("dims", "sets")
+    def _drawable(self, proposal):
+        name, most = proposal.trait.name, {"dims": MOST_DIMS, "sets": MOST_SETS}
+        if not 1 <= proposal.value <= most[name]:
+            raise ValueError(f"{name} must be from 1 to {most[name]}, but {proposal.value} came.")
+        return proposal.value
+
+    @traitlets.validate("channel", "tap")
+    def _counted(self, proposal):
+        bounds = {"channel": MOST_DIMS * MOST_SETS, "tap": max(SIZES) ** 2}
+        return below(proposal.trait.name, proposal.value, bounds[proposal.trait.name])
+
+    @traitlets.validate("part")
+    def _known(self, proposal):
+        if proposal.value not in PARTS:
+            raise ValueError(f"part must be one of {PARTS}, but {proposal.value!r} came.")
+        return proposal.value
+
+
+def _one_map(image) -> torch.Tensor:
+    """Return the image as ``[1, H, W]``; of three channels their mean."""
+    shape = np.shape(image)
+    if len(shape) == 2:
+        image = (image if isinstance(image, torch.Tensor) else np.asarray(image))[None]
+    colours = shape[-3:-2] == (3,)
+    x = one_image(image, 3 if colours else 1, "or [H, W], or [3, H, W] for colours")
+    return x.mean(0, keepdim=True)
+
+
+def _numbers(kernel) -> list[float]:
+    """Return the numbers of a kernel ``[k, k]``, row by row."""
+    try:
+        own = torch.as_tensor(kernel).detach().cpu().float()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"kernel must be a numeric array or tensor [k, k], but a {type(kernel).__name__} "
+            "came that is not; pass torch.as_tensor(...)."
+        ) from None
+    if own.shape not in [(k, k) for k in SIZES]:
+        raise ValueError(
+            f"kernel must have the shape [k, k], k one of {SIZES}, but {list(own.shape)} came; "
+            "of a layer's weight pass weight[0, 0]."
+        )
+    if not torch.isfinite(own).all():
+        raise ValueError("kernel must be finite, but NaN or infinity came; see torch.nan_to_num.")
+    return own.flatten().tolist()

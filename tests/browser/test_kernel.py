@@ -1,0 +1,530 @@
+"""The kernel explorer in the built book: all that is drawn and written is what torch computes."""
+
+import base64
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from alone import write_page
+from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
+
+from acmix_edu import shift
+from acmix_edu.explorers import KernelExplorer
+from acmix_edu.explorers.loader import bundle
+
+CHAPTER = "book/03_depthwise.html"
+SOBEL = [-1.0, 0, 1, -2, 0, 2, -1, 0, 1]
+
+
+# ---- What Python says must be drawn ----------------------------------------------------------
+
+
+def looks_like_a_picture(values):
+    return -1e-6 <= values.min() and values.max() <= 1 + 1e-6
+
+
+def drawings(explorer):
+    """Every map by name."""
+    result = explorer.result()[0].double()
+    end = max(result.abs().max().item(), 1e-12)
+    maps = {"picture": picture(explorer.current_image().numpy())}
+    if looks_like_a_picture(result):
+        maps["result"] = picture(result.clamp(0, 1).numpy()[None])
+    else:
+        maps["result"] = colours(result.numpy(), -end, end, SIGNED)
+    weight = explorer.grouped().weight.detach()
+    return maps | {f"kernels{c}": side_by_side(kernels) for c, kernels in enumerate(weight)}
+
+
+def side_by_side(kernels):
+    """k² kernels in k rows of k, with a transparent line between them."""
+    k = kernels.shape[-1]
+    cells = np.full((k * (k + 1), k * (k + 1)), np.nan)
+    for t in range(k * k):
+        row, column = (k + 1) * (t // k), (k + 1) * (t % k)
+        cells[row : row + k, column : column + k] = kernels[t]
+    return colours(cells[:-1, :-1], -1, 1, SIGNED)
+
+
+def readings(module):
+    """Which map each kernel [c, t] reads: the one that makes its gradient other than zero."""
+    k, outputs = module.kernel_size, module.dims * module.kernels
+    reads = torch.full((outputs, k * k), -1)
+    for m in range(module.dims * k * k):
+        maps = torch.zeros(1, module.dims * k * k, k, k)
+        maps[0, m] = 1
+        (gradient,) = torch.autograd.grad(module(maps).sum(), module.weight)
+        touched = gradient.abs().sum((2, 3)) > 0
+        assert (reads[touched] == -1).all()
+        reads[touched] = m
+    return reads
+
+
+def lit_parts(explorer, part, channel, tap):
+    """The maps, kernels and outputs that belong to a part, by the gradients of the package."""
+    reads = readings(explorer.grouped())
+    c, t = min(channel, len(reads) - 1), min(tap, reads.shape[1] - 1)
+    if part == "map":
+        kernels = (reads == reads[c, t]).nonzero().tolist()
+    else:
+        kernels = [[c, t]] if part == "kernel" else [[c, n] for n in range(reads.shape[1])]
+    maps = {reads[c, t].item() for c, t in kernels}
+    return maps, {tuple(kernel) for kernel in kernels}, {c for c, _ in kernels}
+
+
+# ---- What the page shows ---------------------------------------------------------------------
+
+READ = """(root) => {
+  const text = (selector) => root.querySelector(selector).textContent;
+  const rects = {};
+  for (const map of root.querySelectorAll(".map:has(canvas)")) {
+    for (const rect of map.querySelectorAll("rect:not(.halo)")) {
+      const place = ["x", "y", "width", "height"].map((n) => Number(rect.getAttribute(n)));
+      (rects[map.querySelector("canvas").dataset.map] ??= []).push(place);
+    }
+  }
+  const lit = [...root.querySelectorAll(".tile.lit")].map((tile) =>
+    [tile.dataset.part, Number(tile.textContent.match(/\\d+/)[0])]);
+  const cells = [...root.querySelectorAll(".cell")].map((cell) =>
+    [cell.querySelector("input").value, cell.textContent, cell.style.background]);
+  const heads = [...root.querySelectorAll(".heads button")].map((head) =>
+    [head.querySelector("b").textContent, head.getAttribute("aria-pressed")]);
+  return { rects, lit, cells, heads, verdict: text(".verdict"), sum: text(".sum"),
+    words: text(".words"), code: text("code"), marked: text("mark"), count: text(".count"),
+    preset: root.querySelector("[name=preset]").value, lay: !root.querySelector(".lay").hidden,
+    size: Number(root.querySelector("[name=size]").value) };
+}"""
+
+
+def close(text, value):
+    return number(text) == pytest.approx(value, abs=6e-4, rel=0.006)
+
+
+class Kernel(Shown):
+    """The explorer on a page, and the same explorer in Python."""
+
+    def __init__(self, page, explorer=None):
+        super().__init__(page, "kernel")
+        self.explorer = explorer or KernelExplorer()
+
+    def set(self, **state):
+        self.root.evaluate("(root, state) => root.model.set(state)", state)
+        return self.follow()
+
+    def follow(self):
+        """Bring Python to the state of the page and compare everything."""
+        self.page.evaluate(TWO_FRAMES)
+        for trait, value in self.state().items():
+            setattr(self.explorer, trait, tuple(value) if trait == "pixel" else value)
+        return self.check()
+
+    def check(self, pixel=None, lit=None):
+        self.compare(drawings(self.explorer))
+        read = self.root.evaluate(READ)
+        check_bench(read, self.explorer, pixel or self.explorer.pixel)
+        check_verdict(read["verdict"], self.explorer)
+        check_plan(read, self.explorer, *(lit or self.lit()))
+        for name, values in (("picture", self.explorer.current_image()),
+                             ("result", self.explorer.result())):  # fmt: skip
+            at = tuple(pixel or self.explorer.pixel)
+            place, value = re.search(r"at (\(.*\)): (\S+)$", self.note(name)).groups()
+            assert place == str(at) and close(value, values[0][at].item())
+        return read
+
+    def lit(self):
+        return [self.explorer.part, self.explorer.channel, self.explorer.tap]
+
+
+def check_bench(read, explorer, pixel):
+    kernel = explorer.current_kernel()
+    k = len(kernel)
+    window = F.pad(explorer.current_image()[0], (k // 2,) * 4)
+    window = window[pixel[0] : pixel[0] + k, pixel[1] : pixel[1] + k].flatten().tolist()
+    end = max(kernel.abs().max().item(), 1e-12)
+    assert (len(read["cells"]), read["size"]) == (k * k, k)
+    for value, weight, (text, under, back) in zip(
+        window, explorer.kernel, read["cells"], strict=True
+    ):
+        assert float(text) == pytest.approx(weight, rel=1e-3)
+        assert close(under.removeprefix("× "), value)
+        rgb = colours([weight], -end, end, SIGNED)[0, :3]
+        assert np.abs(np.array(re.findall(r"\d+", back), float) - rgb).max() <= 1
+    assert close(read["sum"].rpartition("= ")[2], explorer.result()[0][tuple(pixel)].item())
+    terms = re.findall(r"(\S+) × (\S+)", read["sum"])
+    used = [(w, v) for w, v in zip(explorer.kernel, window, strict=True) if w != 0]
+    if len(used) > 3:
+        used = [*used[:2], used[-1]]
+    for (weight, value), (wanted_weight, wanted_value) in zip(terms, used, strict=True):
+        assert number(weight) == pytest.approx(wanted_weight, rel=1e-3)
+        assert close(value, wanted_value)
+    check_window(read["rects"], kernel, pixel)
+
+
+def check_window(rects, kernel, pixel):
+    k, (row, column) = len(kernel), pixel
+    marks = [[column - k // 2, row - k // 2, k, k]]
+    if kernel.count_nonzero() == 1:
+        i, j = kernel.nonzero()[0].tolist()
+        marks.append([column + j - k // 2, row + i - k // 2, 1, 1])
+    assert rects["picture"] == marks
+    assert rects["result"] == [[column, row, 1, 1]]
+
+
+def check_verdict(verdict, explorer):
+    kernel, move = explorer.current_kernel(), explorer.displacement()
+    if move is None:
+        assert verdict.startswith("Not a shift: ")
+        used, total = kernel.count_nonzero().item(), sum(explorer.kernel)
+        if used > 1:
+            assert f"{used} cells are not zero" in verdict
+            assert close(re.search(r"sum to (\S+?)[.,](?= |$)", verdict)[1], total)
+            assert ("even area" in verdict) == (abs(total) < 1e-9)
+        assert used != 1 or close(re.search(r"multiplies by (\S+?)\.$", verdict)[1], total)
+        assert used or "no cell is left" in verdict
+        return
+    x = explorer.current_image()
+    assert torch.equal(explorer.result(), shift(x, *move))
+    place, way, count, apart = re.fullmatch(
+        r"✓ This is the shift by (\(.*\)): the picture (?:goes )?(.*)\. Of (\d+) numbers, (\d+) "
+        r"differ from a plain copy\.", verdict).groups()  # fmt: skip
+    assert place.replace("−", "-") == str(move)
+    assert (int(count), int(apart)) == (x.numel(), 0)
+    spot = torch.zeros(11, 11)
+    spot[5, 5] = 1  # where does it go?
+    down, right = ((shift(spot[None, None], *move)[0, 0]).nonzero()[0] - 5).tolist()
+    words = [f"{abs(n)} {ahead if n > 0 else back}" for n, ahead, back in
+             ((down, "down", "up"), (right, "right", "left")) if n]  # fmt: skip
+    assert way == (", ".join(words) or "stays")
+
+
+def check_plan(read, explorer, part, channel, tap):
+    module, k = explorer.grouped(), len(explorer.current_kernel())
+    maps, kernels, outputs = lit_parts(explorer, part, channel, tap)
+    assert {n for kind, n in read["lit"] if kind == "map"} == maps
+    assert {n for kind, n in read["lit"] if kind == "output"} == outputs
+    marked = {(int(name.removeprefix("kernels")), (y // (k + 1)) * k + x // (k + 1))
+              for name, places in read["rects"].items() if name.startswith("kernels")
+              for x, y, width, height in places if (width, height) == (k, k)}  # fmt: skip
+    assert marked == kernels
+    x = torch.randn(2, module.dims * k * k, 7, 6)
+    out = module(x)
+    shapes = [f"{name} [B, {t.shape[1]}, H, W]" for name, t in (("maps", x), ("out", out))]
+    shapes.insert(1, f"weight {list(module.weight.shape)}")
+    pressed = [str(p == part).lower() for p in ("map", "kernel", "output")]
+    assert read["heads"] == [list(head) for head in zip(shapes, pressed, strict=True)]
+    assert read["marked"] == {"map": "maps", "kernel": "weight", "output": "out"}[part]
+    assert read["lay"] == (part == "kernel")
+    scope = {"F": F, "maps": x, "weight": module.weight}
+    exec(read["code"], scope)
+    torch.testing.assert_close(scope["out"], out)
+    ones, all_weights = re.search(r"(\d+) of (\d+) weights are 1", read["count"]).groups()
+    assert int(ones) == module.weight.count_nonzero() == module.weight.sum()
+    assert int(all_weights) == module.weight.numel()
+    check_words(read["words"], part, maps, kernels, outputs, module)
+
+
+def check_words(words, part, maps, kernels, outputs, module):
+    k, taps = module.kernel_size, module.kernel_size**2
+    if part == "map":
+        (m,) = maps
+        assert words.startswith(f"Map {m} = e·k² + t: dimension e = {m // taps}, "
+                                f"kernel position t = {m % taps}.")  # fmt: skip
+        assert ("One kernel reads" if len(kernels) == 1 else f"{len(kernels)} kernels") in words
+    elif part == "kernel":
+        ((c, t),), (m,) = kernels, maps
+        move = f"({t // k - k // 2}, {t % k - k // 2})".replace("-", "−")
+        assert words.startswith(f"weight[{c}, {t}] is one kernel, {k}×{k}: the shift by {move} ")
+        assert words.endswith(f"It reads map {m} and adds to output {c}.")
+    else:
+        (c,) = outputs
+        e, n = divmod(c, module.kernels)
+        assert words.startswith(f"Output {c} = e·N + n: dimension e = {e}, set n = {n}.")
+        assert f"maps {min(maps)} … {max(maps)}," in words
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shown(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    return Kernel(page)
+
+
+# ---- Controls --------------------------------------------------------------------------------
+
+
+def test_first_drawing_and_every_control(shown):
+    assert shown.check()["preset"] == "shift (−1, −1)"
+    for name in ("dims", "sets"):
+        shown.click_track(name)
+        before = shown.state()
+        shown.follow()
+        shown.press_one(name)
+        shown.follow()
+        assert shown.state()[name] != before[name]
+    shown.control("preset").select_option("shift (0, 1)")
+    shown.follow()
+    assert shown.explorer.displacement() == (0, 1)
+    shown.control("preset").focus()
+    shown.page.keyboard.press("ArrowDown")
+    shown.follow()
+    assert shown.explorer.displacement() == (1, -1)
+    shown.control("size").select_option("5")
+    shown.follow()
+    assert (shown.explorer.displacement(), len(shown.explorer.kernel)) == ((1, -1), 25)
+    shown.control("size").focus()
+    shown.page.keyboard.press("ArrowUp")
+    shown.follow()
+    assert len(shown.explorer.kernel) == 9
+
+
+def ready_made(k):
+    """The named kernels, from their definitions."""
+    smooth, rise = {3: ([1, 2, 1], [-1, 0, 1]), 5: ([1, 4, 6, 4, 1], [-1, -2, 0, 2, 1])}[k]
+    middle = torch.zeros(k, k)
+    middle[k // 2, k // 2] = 1
+    made = {"box: the mean": torch.full((k, k), 1 / k**2),
+            "Sobel: upright edges": torch.outer(torch.tensor(smooth), torch.tensor(rise)),
+            "Laplacian: all edges": 1 - k**2 * middle}  # fmt: skip
+    for t in range(k * k):
+        i, j = t // k - k // 2, t % k - k // 2
+        one = torch.zeros(k, k)
+        one[t // k, t % k] = 1
+        made[f"shift ({i}, {j})".replace("-", "−")] = one
+    return made
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_every_ready_made_kernel(shown, k):
+    if k == 5:
+        shown.control("size").select_option("5")
+    offered = shown.control("preset").locator("option").all_inner_texts()
+    assert set(offered) == set(ready_made(k))
+    for name in [n for n in offered if "shift" not in n] + offered[:: k + 2]:
+        shown.control("preset").select_option(name)
+        shown.page.evaluate(TWO_FRAMES)
+        got = torch.tensor(shown.state()["kernel"], dtype=torch.float32).view(k, k)
+        torch.testing.assert_close(got, ready_made(k)[name].float())
+        assert shown.follow()["preset"] == name
+
+
+def test_another_size(shown):
+    """A named kernel stays what it is; others are cut to their middle, or get a ring of zeros."""
+    shown.set(kernel=SOBEL)
+    shown.control("size").select_option("5")
+    assert shown.follow()["preset"] == "Sobel: upright edges"
+    own = torch.arange(25.0) - 7
+    shown.set(kernel=own.tolist())
+    shown.control("size").select_option("3")
+    assert shown.follow()["preset"] == "by hand"
+    inner = own.view(5, 5)[1:4, 1:4]
+    assert shown.state()["kernel"] == inner.flatten().tolist()
+    shown.control("size").select_option("5")
+    shown.follow()
+    assert shown.state()["kernel"] == F.pad(inner, (1,) * 4).flatten().tolist()
+    shown.set(kernel=[1.0] + [0.0] * 24)
+    shown.control("size").select_option("3")
+    assert "no cell is left" in shown.follow()["verdict"]
+
+
+def test_type_a_kernel(shown):
+    """By the keyboard, cell after cell; what is no number changes nothing."""
+    cells = shown.root.locator(".cell input")
+    cells.nth(0).focus()
+    for value in SOBEL:
+        shown.page.keyboard.press("Control+a")
+        shown.page.keyboard.type(f"{value:g}")
+        shown.page.keyboard.press("Tab")
+    assert shown.follow()["preset"] == "Sobel: upright edges"
+    assert shown.state()["kernel"] == SOBEL
+    cells.nth(4).fill("0.125")
+    assert shown.follow()["preset"] == "by hand"
+    for bad in ("", "1e9", "-101"):
+        cells.nth(4).fill(bad)
+        cells.nth(4).blur()
+        assert shown.follow()["cells"][4][0] == "0.125"
+    cells.nth(4).focus()
+    shown.page.keyboard.press("ArrowUp")
+    shown.follow()
+    assert shown.state()["kernel"][4] == 0.25
+
+
+def random_state(rng):
+    k = rng.choice([3, 5])
+    kernel = [round(rng.uniform(-2, 2), 2) if rng.random() < 0.5 else 0.0 for _ in range(k * k)]
+    if rng.random() < 0.5:
+        kernel = [0.0] * (k * k)
+        kernel[rng.randrange(k * k)] = rng.choice([1.0, 1.0, -1.0, 0.25])
+    return {"kernel": kernel, "pixel": [rng.choice([0, 1, 24, 46, 47]) for _ in range(2)],
+            "dims": rng.randint(1, 2), "sets": rng.randint(1, 4), "channel": rng.randrange(8),
+            "part": rng.choice(["map", "kernel", "output"]), "tap": rng.randrange(25)}  # fmt: skip
+
+
+def test_many_states(shown):
+    rng = random.Random(0)
+    states = [random_state(rng) for _ in range(16)]
+    states += [{"kernel": [0.0] * 9}, {"kernel": [100.0] * 25, "pixel": [0, 0]},
+               {"kernel": [-100.0] * 9, "dims": 1, "sets": 1, "channel": 7, "tap": 24}]  # fmt: skip
+    for state in states:
+        shown.set(**state)
+
+
+# ---- The pointer and the keys ----------------------------------------------------------------
+
+
+def test_point_and_pin_a_pixel(shown):
+    pinned = shown.explorer.pixel
+    for name, pixel in (("picture", (5, 7)), ("result", (0, 0)), ("result", (47, 20))):
+        shown.page.mouse.move(*shown.place(name, *pixel))
+        shown.page.evaluate(TWO_FRAMES)
+        shown.check(pixel)
+    shown.page.mouse.move(0, 0)
+    shown.check(pinned)
+    shown.page.mouse.click(*shown.place("result", 9, 40))
+    shown.page.mouse.move(0, 0)
+    shown.follow()
+    assert shown.explorer.pixel == (9, 40)
+    shown.frame("picture").focus()
+    for key in ("ArrowRight", "Shift+ArrowDown", "ArrowUp", "Shift+ArrowRight", "Shift+ArrowRight"):
+        shown.page.keyboard.press(key)
+    shown.follow()
+    assert shown.explorer.pixel == (13, 47)
+
+
+def test_light_a_part(shown):
+    """Under the mouse for a while, by a click for good, by the arrow keys from part to part."""
+    before = shown.lit()
+    places = {("output", 3, 0): shown.root.get_by_text("Σ = output 3"),
+              ("map", 2, 5): shown.root.locator(".tile").get_by_text("14", exact=True)}  # fmt: skip
+    for lit, tile in places.items():
+        tile.hover()
+        shown.check(lit=lit)
+    shown.page.mouse.move(*shown.place("kernels1", 9, 5))  # row 2, column 1 of the kernels
+    shown.page.evaluate(TWO_FRAMES)
+    shown.check(lit=("kernel", 1, 7))
+    shown.page.mouse.move(0, 0)
+    shown.check(lit=before)
+    shown.page.mouse.click(*shown.place("kernels3", 0, 10))
+    shown.page.mouse.move(0, 0)
+    shown.follow()
+    assert shown.lit() == ["kernel", 3, 2]
+    shown.root.locator(".plan").focus()
+    for key in ("ArrowRight", "ArrowUp", "Shift+ArrowUp", "ArrowLeft", "ArrowDown"):
+        shown.page.keyboard.press(key)
+        shown.page.evaluate(TWO_FRAMES)
+    shown.follow()
+    assert shown.lit() == ["kernel", 1, 2]
+    for name, part in (("maps", "map"), ("out", "output"), ("weight", "kernel")):
+        shown.root.get_by_role("button", name=name).press("Enter")
+        shown.follow()
+        assert shown.lit() == [part, 1, 2]
+
+
+def test_lay_a_kernel_on_the_bench(shown):
+    shown.set(kernel=SOBEL, tap=5)
+    shown.root.get_by_role("button", name="Lay it on the bench").click()
+    shown.follow()
+    assert shown.explorer.displacement() == (0, 1)
+
+
+def test_tap_on_a_phone(open_page, server):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Kernel(page)
+    page.touchscreen.tap(*shown.place("picture", 2, 44))
+    shown.follow()
+    assert shown.explorer.pixel == (2, 44)
+    page.touchscreen.tap(*shown.place("kernels2", 5, 5))
+    shown.follow()
+    assert shown.lit() == ["kernel", 2, 4]
+    shown.root.get_by_text("Σ = output 1").tap()
+    shown.follow()
+    assert shown.lit() == ["output", 1, 0]
+
+
+# ---- The page --------------------------------------------------------------------------------
+
+
+def test_state_in_words(shown):
+    shown.set(kernel=SOBEL, part="output", channel=2)
+    status = shown.root.locator("[role=status]")
+    status.get_by_text("Not a shift: 6 cells are not zero").wait_for()
+    assert "Output 2 = e·N + n" in status.inner_text()
+
+
+def test_your_own_map_and_kernel(page, tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    image = torch.randn(9, 14, generator=generator)
+    explorer = KernelExplorer(image, torch.randn(5, 5, generator=generator))
+    write_page(explorer, tmp_path / "page.html")
+    page.goto((tmp_path / "page.html").as_uri())
+    shown = Kernel(page, explorer)
+    assert shown.check()["preset"] == "by hand"
+    shown.control("preset").select_option("shift (−2, 2)")
+    shown.follow()
+    shown.root.get_by_role("button", name="Reset").click()
+    assert shown.follow()["preset"] == "by hand"
+
+
+# ---- kernel.js against the package -----------------------------------------------------------
+
+RUN = """async ([source, cases]) => {
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { convolved, copied, windowAt, displacementOf } = await import(url);
+  return cases.map(({ f, kernel, pixel, move }) => {
+    const map = { ...f, data: Float32Array.from(f.data) }, k = Math.sqrt(kernel.length);
+    return [convolved(map, kernel).data, copied(map, move).data, windowAt(map, pixel, k),
+      displacementOf(kernel) ?? []].map((values) => Array.from(values));
+  });
+}"""
+
+
+def test_mathematics_on_random_configurations(page, tmp_path):
+    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
+    page.goto((tmp_path / "blank.html").as_uri())
+    exports = "export { convolved, copied, windowAt, displacementOf };"
+    module = f"{bundle('engine.js', 'kit.js', 'kernel.js')}\n{exports}"
+    rng, generator = random.Random(0), torch.Generator().manual_seed(0)
+    cases, explorers = [], []
+    for n in range(100):
+        image = torch.randn(rng.randint(1, 13), rng.randint(1, 11), generator=generator)
+        k = rng.choice([3, 5])
+        explorer = KernelExplorer(image, torch.randn(k, k, generator=generator))
+        if n % 2:
+            explorer.kernel = random_state(rng)["kernel"]
+        pixel = [rng.randrange(side) for side in image.shape]
+        move = [rng.randint(-3, 3) for _ in range(2)]
+        f = {"data": image.flatten().tolist(), "channels": 1, **explorer.sizes}
+        cases.append({"f": f, "kernel": explorer.kernel, "pixel": pixel, "move": move})
+        explorers.append(explorer)
+    made = [[torch.tensor(values, dtype=torch.float32) for values in case]
+            for case in page.evaluate(RUN, [module, cases])]  # fmt: skip
+    for (result, copy, window, move), explorer, case in zip(made, explorers, cases, strict=True):
+        x, k = explorer.current_image(), len(explorer.current_kernel())
+        row, column = case["pixel"]
+        wanted = explorer.result().flatten()
+        torch.testing.assert_close(result, wanted, rtol=1e-5, atol=1e-5)
+        assert torch.equal(copy, shift(x[None], *case["move"]).flatten())
+        padded = F.pad(x[0], (k // 2,) * 4)[row : row + k, column : column + k]
+        assert torch.equal(window, padded.flatten())
+        assert (tuple(move.tolist()) or None) == explorer.displacement()
+
+
+def test_the_page_holds_little(page, server):
+    """The explorer puts at most 60 KB of data into the page."""
+    page.goto(f"{server}/{CHAPTER}")
+    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
+    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
+    ours = [m for m in models.values() if "KernelExplorer" in m["state"].get("_anywidget_id", "")]
+    assert len(ours) == 1
+    assert sum(len(base64.b64decode(b["data"])) for b in ours[0]["buffers"]) < 60_000

@@ -16,10 +16,11 @@ NUMBERS = ("step", "psnr", "alpha", "beta", "share", "drift", "entropy")
 
 
 class DenoiseExplorer(Explorer):
-    """Scrub through the training of the ACmix that :func:`acmix_edu.training.trained_acmix` gives.
+    """Scrub through the training of an ACmix that takes the noise out of pictures.
 
-    The windows of attention of all four heads at one pixel, at 20 recorded moments; the view
-    computes them from the weights of that moment.
+    At the end of the arm "small-beta" it is :func:`acmix_edu.training.released.trained_acmix`. The
+    windows of attention of all four heads at one pixel, at 20 recorded moments, are computed by
+    the view from the weights of that moment.
 
     Args:
         picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1; the clean flower of the

@@ -282,7 +282,7 @@ export function readAddress(hash, name, start) {
 function parse(text, like) {
   if (Array.isArray(like)) return text === "" ? [] : text.split(",").map(Number);
   if (typeof like === "number") return text === "" ? NaN : Number(text);
-  return typeof like === "boolean" ? text === "true" : text;
+  return typeof like === "boolean" ? { true: true, false: false }[text] : text;
 }
 
 // The address in which this explorer's part is put in the place of its old one.

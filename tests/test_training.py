@@ -14,8 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from acmix_edu import ACmix
-from acmix_edu.training import ARMS, Network, Plan, load, loop, released, train
+from acmix_edu import ACmix, shift_kernels
+from acmix_edu.examples import colour_features
+from acmix_edu.training import (
+    ARMS,
+    Network,
+    Plan,
+    denoise,
+    film,
+    load,
+    loop,
+    released,
+    runs,
+    train,
+    trained_acmix,
+    trained_denoiser,
+)
 from acmix_edu.training.__main__ import main
 from acmix_edu.training.data import Data
 
@@ -152,6 +166,10 @@ def test_observations_at_the_start():
     for layer in Network("acmix", 2).observe(x):
         assert layer["alpha"] == layer["beta"] == 0.5 and layer["drift"] == 0
         assert 0 < layer["share"] < 1 and 0 < layer["entropy"] <= 1
+    for layer, usual in zip(Network("small-beta", 2).observe(x), Network("acmix", 2).observe(x),
+                            strict=True):  # fmt: skip
+        assert layer["alpha"] == 0.5 and layer["beta"] == 0.125 and layer["drift"] == 0
+        assert layer["share"] > usual["share"]
     assert all(layer["drift"] > 0.5 for layer in Network("lost-init", 2).observe(x))
     assert [x["share"] for x in Network("attention", 2).observe(x)] == [1, 1, 1]
     assert Network("conv3x3", 2).observe(x) == []
@@ -344,3 +362,101 @@ def test_the_released_network_reads_digits():
     about = json.loads((ROOT / "acmix_edu/weights/digits.json").read_text())
     assert right == pytest.approx(about["last_record"]["test_accuracy"], abs=0.005)
     assert about["bytes"] <= 500_000
+
+
+@pytest.mark.parametrize("task", runs.EPOCHS)
+def test_every_arm_and_seed_is_recorded(task):
+    recorded = runs.records(task)
+    made = {(r["arm"], r["seed"]): r for r in recorded["runs"]}
+    assert set(made) == {(arm, seed) for arm in ARMS for seed in runs.SEEDS}
+    for (arm, _), run in made.items():
+        assert [r["epoch"] for r in run["records"]] == list(range(runs.EPOCHS[task] + 1))
+        assert f"--data {task} --arm {arm} --epochs {runs.EPOCHS[task]} " in run["command"]
+    last = [made["small-beta", seed]["records"][-1]["test_accuracy"] for seed in runs.SEEDS]
+    assert recorded["summary"]["small-beta"]["mean"] == pytest.approx(np.mean(last), abs=1e-4)
+
+
+# the denoiser, and the film of its training
+
+
+def reached(denoiser: torch.nn.Module) -> float:
+    clean, noisy = denoise.held_out()
+    with torch.no_grad():
+        error = (denoiser(colour_features(noisy)).clamp(0, 1) - clean).square().mean().item()
+    return 10 * np.log10(1 / error)
+
+
+def test_the_trained_denoiser_reaches_what_is_recorded():
+    about = json.loads((ROOT / "acmix_edu/weights/denoise.json").read_text())
+    run = next(r for r in about["runs"] if (r["arm"], r["seed"]) == (about["arm"], 0))
+    denoiser = trained_denoiser()
+    assert not denoiser.training
+    assert reached(denoiser) == pytest.approx(run["psnr"], abs=0.01) and run["psnr"] > 26
+    assert denoise.psnr(*reversed(denoise.held_out())) == pytest.approx(about["noisy"], abs=0.01)
+    for name in ("alpha", "beta"):
+        rate = {"alpha": "rate1", "beta": "rate2"}[name]
+        assert getattr(trained_acmix(), rate).item() == pytest.approx(run[name], abs=1e-4)
+    assert {(r["arm"], r["seed"]) for r in about["runs"]} == {
+        (arm, seed) for arm in denoise.COMPARED for seed in runs.SEEDS
+    }
+    with pytest.raises(ValueError, match=r"use trained_denoiser\(\)"):
+        released("denoise")
+
+
+def test_damaged_denoiser_weights_are_refused(tmp_path, monkeypatch):
+    for name in ("denoise.safetensors", "denoise.json"):
+        shutil.copy(ROOT / "acmix_edu/weights" / name, tmp_path)
+    raw = bytearray((tmp_path / "denoise.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "denoise.safetensors").write_bytes(raw)
+    monkeypatch.setattr(sys.modules[trained_acmix.__module__], "WEIGHTS", tmp_path)
+    with pytest.raises(ValueError, match="SHA-256"):
+        trained_acmix()
+
+
+@pytest.mark.parametrize("arm", denoise.FILMED)
+def test_the_film_begins_at_the_start_and_moves(arm):
+    moments = film(arm)
+    assert len(moments) == 40 and moments[0]["step"] == 0 and moments[0]["loss"] is None
+    assert moments[-1]["step"] == denoise.STEPS
+    kernels = moments[0]["state"]["dep_conv.weight"]
+    one_hot = torch.equal(kernels, shift_kernels(3).expand_as(kernels))
+    assert one_hot == (arm != "lost-init")
+    assert moments[0]["beta"] == (0.125 if arm == "small-beta" else 0.5)
+    assert moments[-1]["psnr"] > moments[0]["psnr"] + 10
+    module = ACmix(4, 16, kernel_att=7, head=4)
+    for moment in (moments[0], moments[20], moments[-1]):
+        module.load_state_dict(moment["state"])
+        seen = denoise.observe(module, colour_features(denoise.held_out()[1]))
+        for name, value in seen.items():
+            assert value == pytest.approx(moment[name], abs=2e-3), name
+
+
+def test_the_film_ends_with_the_released_weights():
+    end, module = film()[-1]["state"], trained_acmix()
+    for name, value in module.state_dict().items():
+        assert torch.equal(end[name], value.half().float() if "dep_conv" in name else value), name
+    with pytest.raises(ValueError, match="acmix, lost-init, small-beta, but 'half-half' came"):
+        film("half-half")
+
+
+@pytest.mark.parametrize("arm", ["conv3x3", "small-beta"])
+def test_a_denoiser_learns_and_its_training_repeats(arm):
+    losses = []
+    first = denoise.train_denoiser(arm, steps=12, watch=lambda *now: losses.append(now[2]))
+    torch.manual_seed(99)  # the caller's generator plays no part
+    second = denoise.train_denoiser(arm, steps=12)
+    same(first, second, rtol=0, atol=0)
+    assert len(losses) == 13 and np.mean(losses[-3:]) < np.mean(losses[1:4])
+    other = denoise.train_denoiser(arm, seed=1, steps=1)
+    assert not torch.equal(other.head.weight, first.head.weight)
+
+
+def test_folding_and_filming_keep_the_result():
+    camera = denoise._Camera(steps=6)
+    denoiser, x = denoise.train_denoiser("acmix", steps=6, watch=camera), torch.rand(1, 3, 9, 11)
+    x = colour_features(x)
+    folded = denoise.fold(denoiser)
+    torch.testing.assert_close(folded(x), denoiser(denoise._scaled(x)))
+    torch.testing.assert_close(camera.states[-1], dict(folded.operator.state_dict()))
+    assert camera.records[-1]["psnr"] == pytest.approx(reached(folded), abs=0.01)

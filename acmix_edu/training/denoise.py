@@ -173,8 +173,9 @@ def write_film(cameras: dict[str, _Camera]) -> None:
 
     tensors = {f"{arm}/{name}": stack for arm, camera in cameras.items()
                for name, stack in camera.tensors().items()}  # fmt: skip
-    records = {arm: json.dumps(camera.records) for arm, camera in cameras.items()}
-    replace(FILM, lambda temporary: temporary.write_bytes(save(tensors, records)))
+    records = json.dumps({arm: camera.records for arm, camera in cameras.items()})
+    about = {"records": records}  # one entry: the order of many would change from run to run
+    replace(FILM, lambda temporary: temporary.write_bytes(save(tensors, about)))
 
 
 def release(denoiser: nn.Sequential, runs: list[dict]) -> None:

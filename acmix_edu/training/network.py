@@ -159,6 +159,7 @@ class Network(nn.Module):
         return layers
 
 
+@torch.no_grad()
 def observe(module: ACmix, x: torch.Tensor) -> dict[str, float]:
     """What one ACmix does on its input x; the names are those of :meth:`Network.observe`."""
     shifts = shift_kernels(module.kernel_conv).to(module.dep_conv.weight)

@@ -105,13 +105,13 @@ def film(arm: str = "small-beta") -> list[dict]:
     """
     safetensors = _library()
     with safetensors.safe_open(FILM, framework="pt") as file:
-        about = file.metadata()
-        if arm not in about:
-            raise ValueError(f"arm must be one of {', '.join(sorted(about))}, but {arm!r} came.")
+        records = json.loads(file.metadata()["records"])
+        if arm not in records:
+            raise ValueError(f"arm must be one of {', '.join(records)}, but {arm!r} came.")
         names = [name for name in file.keys() if name.startswith(f"{arm}/")]
         stacks = {name.partition("/")[2]: file.get_tensor(name).float() for name in names}
     return [record | {"state": {name: stack[n] for name, stack in stacks.items()}}
-            for n, record in enumerate(json.loads(about[arm]))]  # fmt: skip
+            for n, record in enumerate(records[arm])]  # fmt: skip
 
 
 def read(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:

@@ -50,7 +50,7 @@ notebooks: $(READY) ## execute every notebook with nbval; each assert in a cell 
 browser: $(READY) ## the browser tests, against the built book
 	@echo "== browser tests"
 	$(BIN)/python tests/browser/chromium.py
-	$(BIN)/python -m pytest tests/browser -q
+	$(BIN)/python -m pytest tests/browser -n 2 -q
 
 bench: $(READY) ## the benchmarks: one file, one question
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -6,7 +6,7 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
-  memory, outline, pickable, reach, slider, steerable, toggle,
+  memory, outline, pickable, reach, slider, steerable, toggle, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -185,7 +185,7 @@ function build(model, { redraw, set }) {
   const heads = makeHeads(inputs, (head) => set({ head })), picture = mapView("picture", "The query");
   const maps = Object.fromEntries(Object.entries(TITLES).map(([n, title]) => [n, mapView(n, title)]));
   for (const name of ["cells", "counts"]) maps[name].frame.append(element("div", { class: "numbers" }));
-  const where = element("h4", {}), scale = element("p", { class: "scale" });
+  const where = headline(), scale = element("p", { class: "scale" });
   const legend = element("p", { class: "scale" });
   const boxes = (views) => views.map((map) => map.box);
   const parts = [

@@ -13,6 +13,9 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+// A line above a part of an explorer. Not one of the page's headings: it would break their order.
+export const headline = (...words) => element("p", { class: "heading" }, ...words);
+
 // Without this attribute JupyterLab takes the arrow keys away from an input.
 const KEEP_KEYS = { "data-lm-suppress-shortcuts": "true" };
 

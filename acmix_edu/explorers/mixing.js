@@ -8,7 +8,7 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, mapView, memory,
-  outline, pickable, reach, slider, steerable,
+  outline, pickable, reach, slider, steerable, headline
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -135,7 +135,7 @@ function buildView(model, data) {
       (n % 2 ? element("sub", {}, part) : part)))]));
   const share = element("div", { class: "share" });
   const scale = element("p", { class: "scale" });
-  const where = element("h4", {});
+  const where = headline();
   const kernelScale = element("p", { class: "scale" });
   const row = (kind, ...names) =>
     element("div", { class: `maps ${kind}` }, ...names.map((name) => maps[name].box));
@@ -143,9 +143,9 @@ function buildView(model, data) {
     element("div", { class: "flow" },
       element("div", { class: "source" }, maps.picture.box),
       element("div", { class: "stages" },
-        element("h4", {}, "Stage I, once: q, k and v feed both paths"),
+        headline("Stage I, once: q, k and v feed both paths"),
         row("stage1", "q", "k", "v"), wires(),
-        element("h4", {}, "Stage II, twice: attention and convolution, then the mix"),
+        headline("Stage II, twice: attention and convolution, then the mix"),
         row("stage2", "f_att", "f_conv", "f_out"), scale),
       share),
     where, row("kernels", "a", "kernel_att", "kernel_conv", "kernel_mix"), kernelScale];

@@ -1,6 +1,6 @@
 // The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
 
-import { choice, element, explorer, figure, player, slider } from "./kit.js";
+import { choice, element, explorer, figure, player, slider, headline } from "./kit.js";
 
 const CHARTS = {
   test_accuracy: "Test accuracy", loss: "Loss on the training pictures",
@@ -91,7 +91,7 @@ function buildTraining(model, { set }) {
   const steps = player(controls.epoch, (epoch) => set({ epoch }));
   const pick = (part) => set({ epoch: Math.round(part * lastEpoch(shown())) });
   const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
-  const heading = element("h4", {}), key = element("p", {},
+  const heading = headline(), key = element("p", {},
     "A thin line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
     + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
     + "or drag on a chart to choose the epoch.");

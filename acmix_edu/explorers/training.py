@@ -1,11 +1,10 @@
 """The training explorer: scrub through the recorded runs, every task, arm, seed and layer."""
 
-import json
-
 import traitlets
 
 from acmix_edu.explorers.explorer import Explorer
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.network import ARMS
 from acmix_edu.training.runs import RECORDS, records
 
 PER_RUN = ("test_accuracy", "loss")
@@ -75,7 +74,8 @@ class TrainingExplorer(Explorer):
 
     @traitlets.validate("epoch")
     def _recorded(self, proposal):
-        last = max(len(run["loss"]) for t in self._curves.values() for run in t["arms"]["acmix"])
+        last = max(len(run["loss"]) for t in self._curves.values() for arm in t["arms"].values()
+                   for run in arm)  # fmt: skip
         if not 0 <= proposal.value < last:
             raise ValueError(f"epoch must be from 0 to {last - 1}, but {proposal.value} came.")
         return proposal.value
@@ -85,7 +85,7 @@ def _all_curves(runs) -> dict:
     """Return the curves of every task, checked: the same arms everywhere."""
     try:
         curves = {task: _curves(record) for task, record in runs.items()}
-        arms = {tuple(task["arms"]) for task in curves.values()}
+        arms = {tuple(sorted(task["arms"])) for task in curves.values()}
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise TypeError(
             "runs must be records by task, as {'match': records('match')}, but something else "
@@ -106,4 +106,5 @@ def _curves(record: dict) -> dict:
         for name in PER_LAYER:
             curves[name] = [[entry["layers"][n][name] for entry in log] for n in layers]
         arms.setdefault(run["arm"], []).append(curves)
-    return json.loads(json.dumps({"chance": 1 / len(record["classes"]), "arms": arms}))
+    order = [*(arm for arm in ARMS if arm in arms), *(arm for arm in arms if arm not in ARMS)]
+    return {"chance": 1 / len(record["classes"]), "arms": {arm: arms[arm] for arm in order}}

@@ -4,7 +4,7 @@
 import { newMap, project } from "./engine.js";
 import {
   SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView, memory,
-  outline, pickable, player, reach, slider, steerable,
+  outline, pickable, player, reach, slider, steerable, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -141,7 +141,7 @@ const inkOn = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#f
 function kernelGrid(choose) {
   const grid = element("div", { class: "cells", role: "group" });
   const line = element("p", { class: "line" });
-  const title = element("h4", {});
+  const title = headline();
   const box = element("div", { class: "kernel" }, title, grid, line);
   const cellAt = (t) => button("", () => choose(t), { "data-lm-suppress-shortcuts": "true" });
   const resize = (kernel) => {

@@ -27,7 +27,7 @@ READ = """(root) => {
       hatches: map.querySelector("path.mirrored")?.getAttribute("d") ?? "",
       pressed: map.querySelector("button")?.getAttribute("aria-pressed"),
       bar: parseFloat(map.querySelector(".bar span")?.style.flexBasis) }]);
-  return { maps: Object.fromEntries(maps), where: root.querySelector("h4").textContent,
+  return { maps: Object.fromEntries(maps), where: root.querySelector(".heading").textContent,
     scales: [...root.querySelectorAll(".scale")].map((p) => p.textContent),
     disabled: [...root.querySelectorAll("input:disabled")].map((input) => input.name) };
 }"""
@@ -374,6 +374,9 @@ def test_point_and_pin_the_key(shown):
     shown.page.mouse.move(0, 0)
     shown.follow()
     assert (shown.explorer.head, shown.explorer.key) == (2, (1, -1))
+    set_state(shown, {"dilation": 1})  # (2, 45) is read four times: the pixel before its images
+    shown.page.mouse.move(*shown.place("counts", 2 + 2, 45 - 43))
+    assert shown.check(key=(1, -1)).place.tolist() == [2, 45]
 
 
 def test_tap_on_a_phone(open_page, server):

@@ -102,7 +102,7 @@ READ = """(root) => {
       c.getAttribute("aria-pressed"), c.tabIndex, c.style.background]);
   const crossed = [...root.querySelectorAll(".cells button")].map((c) =>
     Boolean(c.querySelector(".outside")));
-  const [line, scale, title] = [".line", ".scale", "h4"].map((part) =>
+  const [line, scale, title] = [".line", ".scale", ".heading"].map((part) =>
     root.querySelector(part).textContent);
   return { notes, rects, cells, crossed, line, scale, title,
     arrow: root.querySelector(".way").textContent,

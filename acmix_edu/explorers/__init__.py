@@ -8,10 +8,11 @@ except ImportError as error:
     ) from error
 
 from acmix_edu.explorers.attention import AttentionExplorer
+from acmix_edu.explorers.budget import BudgetExplorer
 from acmix_edu.explorers.kernel import KernelExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
 from acmix_edu.explorers.shift import ShiftExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
 
-__all__ = ["AttentionExplorer", "KernelExplorer", "MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]
+__all__ = ["AttentionExplorer", "BudgetExplorer", "KernelExplorer", "MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]

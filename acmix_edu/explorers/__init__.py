@@ -14,5 +14,15 @@ from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
 from acmix_edu.explorers.shift import ShiftExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
+from acmix_edu.explorers.walk import WalkExplorer
 
-__all__ = ["AttentionExplorer", "BudgetExplorer", "KernelExplorer", "MixingExplorer", "ShiftExplorer", "SpeedPanel", "UnfoldExplorer"]
+__all__ = [
+    "AttentionExplorer",
+    "BudgetExplorer",
+    "KernelExplorer",
+    "MixingExplorer",
+    "ShiftExplorer",
+    "SpeedPanel",
+    "UnfoldExplorer",
+    "WalkExplorer",
+]

@@ -17,6 +17,7 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/04_attention", "attention"),
     ("book/05_acmix", "mixing"),
     ("book/05_acmix", "walk"),
+    ("book/05_acmix", "walk"),
     ("book/06_resnet", "budget"),
 ]
 EVENTS = 300

@@ -1,0 +1,422 @@
+// The walk explorer: the forward pass of an ACmix, step by step. The steps, their symbols, shapes
+// and lines of code come from Python's table; the maps are computed here, with engine.js.
+
+import { acmix, reflect, windowPixels } from "./engine.js";
+import {
+  AMOUNT, NOTHING, SIGNED, button, element, explorer, extent, figure, floats, mapView, outline,
+  pickable, player, reach, slider, steerable, headline
+} from "./kit.js";
+
+// ---- The mathematics ------------------------------------------------------------------------
+
+// All stages of the module, and what the maps between them are made from.
+export function forwardPass(x, weights, sizes) {
+  const { heads, kernelAtt, dilation, stride } = sizes;
+  const window = { kernel: kernelAtt, dilation, stride };
+  const made = acmix(x, weights, sizes), { channels, height, width } = made.q;
+  return { ...made, x, weights, sizes, height, width, heads, d: channels / heads, stride,
+    rim: dilation * (kernelAtt - 1) / 2, taps: kernelAtt ** 2, lightTaps: sizes.kernelConv ** 2,
+    read: windowPixels(height, width, window), outHeight: made.out.height,
+    outWidth: made.out.width };
+}
+
+const plane = ({ data, height, width }, c) => data.subarray(c * height * width,
+  (c + 1) * height * width);
+
+// A channel with `rim` mirrored pixels on each side.
+export function mirrored(values, height, width, rim) {
+  const columns = width + 2 * rim;
+  return Float32Array.from({ length: (height + 2 * rim) * columns }, (_, n) => {
+    const row = reflect(Math.floor(n / columns) - rim, height);
+    return values[row * width + reflect((n % columns) - rim, width)];
+  });
+}
+
+// Where the query of output pixel n stands in the map.
+const centreOf = ({ width, outWidth, stride }, n) =>
+  Math.floor(n / outWidth) * stride * width + (n % outWidth) * stride;
+
+// ℓ_o at output pixel n, with both position terms.
+export function logit(pass, head, n, o) {
+  const { q, k, pe, d, height, width } = pass, size = height * width;
+  const here = centreOf(pass, n), there = pass.read[n * pass.taps + o];
+  let sum = 0;
+  for (let e = 0; e < d; e++) {
+    const c = (head * d + e) * size, p = e * size;
+    sum += q.data[c + here] * (k.data[c + there] + pe.data[p + here] - pe.data[p + there]);
+  }
+  return sum / Math.sqrt(d);
+}
+
+// Map t of the light layer, dimension e, at place n of the map.
+export function light({ q, k, v, weights, heads, d, height, width }, e, t, n) {
+  let sum = 0;
+  for (let m = 0; m < 3 * heads; m++) {
+    const piece = [q, k, v][Math.floor(m / heads)].data;
+    sum += weights.fc[t * 3 * heads + m] * piece[((m % heads) * d + e) * height * width + n];
+  }
+  return sum;
+}
+
+// What a tensor that holds windows is at place n and cell t: `at` says which head and dimension.
+const IN_WINDOWS = {
+  unfold_k: (pass, at, n, t) => plane(pass.k, at.c)[pass.read[n * pass.taps + t]],
+  unfold_v: (pass, at, n, t) => plane(pass.v, at.c)[pass.read[n * pass.taps + t]],
+  unfold_pe: (pass, at, n, t) => plane(pass.pe, at.e)[pass.read[n * pass.taps + t]],
+  logits: (pass, at, n, t) => logit(pass, at.head, n, t),
+  att: (pass, at, n, t) =>
+    pass.attention[at.head * pass.read.length + n * pass.taps + t],
+  f_all: (pass, at, n, t) => light(pass, at.group, t, n),
+  f_conv: (pass, at, n, t) => light(pass, at.group, t, n),
+};
+
+// The maps of the other tensors.
+const PLANES = {
+  ...Object.fromEntries(Object.entries({ q: "q", k: "k", v: "v", q_att: "q", k_att: "k",
+    v_att: "v", out_att: "outAtt", out_conv: "outConv", out: "out" })
+    .map(([name, stage]) => [name, (pass, at) => plane(pass[stage], at.c)])),
+  pe: ({ pe }, at) => plane(pe, at.e),
+  pad_k: ({ k, height, width, rim }, at) => mirrored(plane(k, at.c), height, width, rim),
+  pad_v: ({ v, height, width, rim }, at) => mirrored(plane(v, at.c), height, width, rim),
+};
+
+export function valuesOf(pass, tensor, at) {
+  const { name, shape } = tensor;
+  if (!IN_WINDOWS[name]) return PLANES[name](pass, at);
+  const t = cellOf(tensor, at), count = shape.at(-2) * shape.at(-1);
+  return Float32Array.from({ length: count }, (_, n) => IN_WINDOWS[name](pass, at, n, t));
+}
+
+// The k² values at one place: a window, as it stands in the tensor.
+export function windowOf(pass, tensor, at, [row, column]) {
+  const { name, shape } = tensor, n = row * shape.at(-1) + column;
+  const taps = isLight(tensor) ? pass.lightTaps : pass.taps;
+  return Float32Array.from({ length: taps }, (_, t) => IN_WINDOWS[name](pass, at, n, t));
+}
+
+const isLight = ({ name }) => name === "f_all" || name === "f_conv";
+const cellOf = (tensor, at) => (isLight(tensor) ? at.lightCell : at.cell);
+
+// ---- What is shown --------------------------------------------------------------------------
+
+// Channel, head, dimension, group and cells that the traits choose. An offset outside a window
+// stands for its edge.
+function lookAt(model, { heads, d, taps, lightTaps, sizes }, offset) {
+  const head = model.get("head"), e = model.get("channel"), c = head * d + e;
+  const cellIn = (count, step) => {
+    const k = Math.sqrt(count), half = (k - 1) / 2;
+    const [row, column] = offset.map((n) => clampTo(Math.round(n / step), -half, half) + half);
+    return row * k + column;
+  };
+  return { head, e, c, group: Math.floor(c / heads), cell: cellIn(taps, sizes.dilation),
+    lightCell: cellIn(lightTaps, 1) };
+}
+
+const clampTo = (n, low, high) => Math.min(Math.max(n, low), high);
+
+// The index of the shown map on each axis but the last two; null for the cells of a window.
+function indices(tensor, at, pass) {
+  const first = { "B": 0, "1": 0, "N·d": at.c, "d·N": at.c, "N": at.head,
+    "d": isLight(tensor) ? at.group : at.e, "k_a²": at.cell, "k_c²": at.lightCell,
+    "d·k_c²": at.group * pass.lightTaps + at.lightCell,
+    "C_in": pass.x.channels >= 3 ? ":3" : ":1" };
+  return tensor.axes.slice(0, -2).map((axis) => first[axis]);
+}
+
+// "logits[0, 1, 24]", and for the window at a place "logits[0, 1, :, 13, 12]".
+function expression(tensor, at, pass, place) {
+  const index = indices(tensor, at, pass);
+  if (!place) return `${tensor.name}[${index.join(", ")}]`;
+  const cells = tensor.axes.findIndex((axis) => /k_[ac]²/.test(axis));
+  const first = at.group * pass.lightTaps;
+  index[cells] = tensor.axes[cells] === "d·k_c²" ? `${first}:${first + pass.lightTaps}` : ":";
+  return `${tensor.name}[${[...index, ...place].join(", ")}]`;
+}
+
+// Between an output pixel and the place where it stands in a tensor.
+function geometry(tensor, { stride, rim }) {
+  const axis = tensor.axes.at(-2);
+  const [scale, shift] = axis === "H" ? [stride, 0] : axis === "H+2R" ? [stride, rim] : [1, 0];
+  return { to: (pixel) => pixel.map((n) => n * scale + shift),
+    from: (place) => place.map((n) => Math.floor((n - shift) / scale)) };
+}
+
+// The ends of a map's scale, its colours and how its ends are called.
+function scaleOf({ name }, values) {
+  const [low, high] = extent(values), least = Math.max(Math.abs(low), Math.abs(high)) * 1e-4;
+  if (name === "att") return [0, Math.max(high, NOTHING), AMOUNT, "dark", "yellow"];
+  if (name === "logits") {
+    return [low, Math.max(high, low + least, low + NOTHING), AMOUNT, "dark", "yellow"];
+  }
+  return [-reach(values), reach(values), SIGNED, "blue", "red"];
+}
+
+function paintMap(view, tensor, values, rows, columns) {
+  const [low, high, stops, from, to] = scaleOf(tensor, values);
+  view.draw(values, rows, columns, low, high, stops);
+  return `${from} ${figure(low)}, ${to} ${figure(high)}`;
+}
+
+// Channels 0, 1, 2 as red, green, blue (one as grey), stretched where values leave 0 … 1.
+function inputColours({ data, channels, height, width }) {
+  const size = height * width, last = channels >= 3 ? 2 : 0;
+  let [low, high] = extent(data.subarray(0, (last + 1) * size));
+  if (low >= 0 && high <= 1) [low, high] = [0, 1];
+  const level = (c, n) => Math.round((255 * (data[c * size + n] - low)) / (high - low || 1));
+  return (n) => [level(0, n), level(last / 2, n), level(last, n), 255];
+}
+
+// ---- Text -----------------------------------------------------------------------------------
+
+// Text in which _ and ^ lower and raise what follows, as in TeX: k_a², q_{ij}, v^n.
+function typeset(text) {
+  return text.split(/([_^](?:\{[^}]*\}|[a-zA-Z0-9]+))/).map((part) => {
+    const raised = { _: "sub", "^": "sup" }[part[0]];
+    return raised && part.length > 1 ? element(raised, {}, part.slice(1).replace(/[{}]/g, "")) : part;
+  });
+}
+
+// The axes of tensors of one kind as a table: symbol, number, what it counts.
+function axesTable(names, { axes, shape }, words) {
+  const line = (tag, cells) => element("tr", {}, ...cells.map((cell) =>
+    element(tag, tag === "th" ? { scope: "col" } : {}, ...cell)));
+  return element("table", { class: "axes" },
+    element("caption", {}, element("code", {}, names.join(", "))),
+    line("th", axes.map((axis) => typeset(axis))),
+    line("td", shape.map((n) => [String(n)])),
+    line("td", axes.map((axis) => [words[axis]])));
+}
+
+// Tensors whose axes are the same stand in one table.
+function axesTables(tensors, words) {
+  const kinds = new Map(tensors.map((tensor) => [tensor.axes.join(), tensor]));
+  return [...kinds].map(([kind, tensor]) => axesTable(
+    tensors.filter(({ axes }) => axes.join() === kind).map(({ name }) => name), tensor, words));
+}
+
+// ---- The diagram ----------------------------------------------------------------------------
+
+// Each step's block: row, first and last column of 25; and whether all its tensors are drawn in it.
+const BLOCKS = [[1, 1, 9], [1, 10, 26], [2, 1, 26], [4, 1, 13], [5, 3, 13], [6, 1, 13], [7, 3, 13],
+  [8, 3, 13], [9, 1, 13], [4, 14, 26], [6, 14, 26], [9, 14, 26], [10, 1, 26]];
+// Rows are 4 high and 1 apart, columns 4 wide: the wires, with the step that they lead to.
+const WIRES = [["M32 2H36", 2], ["M68 4V5", 3], ["M24 9V15", 4], ["M4 19V25", 6], ["M28 24V25", 6],
+  ["M28 29V30", 7], ["M28 34V35", 8], ["M28 39V40M4 29V40", 9], ["M76 9V15", 10],
+  ["M76 19V25", 11], ["M76 29V40", 12], ["M24 44V45M76 44V45", 13]];
+const LABELS = [["attention", 3, 1, 7], ["convolution", 3, 14, 20], ["v", 7, 1, 3]];
+
+function diagram(table, choose) {
+  const wires = element("svg", { class: "wires", viewBox: "0 0 100 49",
+    preserveAspectRatio: "none", "aria-hidden": "true" },
+    ...WIRES.map(([d, to]) => element("path", { d, "data-to": to })));
+  const thumbs = {};
+  const blocks = table.map((step, n) => {
+    const [row, first, last] = BLOCKS[n];
+    const shown = last - first > 12 ? step.tensors : step.tensors.slice(0, 1);
+    for (const { name } of shown) thumbs[name] = mapView(`small_${name}`);
+    const frames = shown.map(({ name }) => thumbs[name].frame);
+    for (const frame of frames) frame.setAttribute("aria-hidden", "true");
+    const block = button("", () => choose(n + 1),
+      { style: `grid-area: ${row} / ${first} / auto / ${last}` });
+    block.append(...frames, element("span", {},
+      element("b", {}, ...typeset(step.symbol)),
+      element("span", { class: "size" }, step.tensors[0].shape.join("×"))));
+    return block;
+  });
+  const labels = LABELS.map(([text, row, first, last]) => element("span",
+    { class: `label ${text}`, style: `grid-area: ${row} / ${first} / auto / ${last}` }, text));
+  const box = element("div", { class: "diagram", role: "group",
+    "aria-label": "All steps; choose one" }, wires, ...labels, ...blocks);
+  return { box, blocks, wires, thumbs };
+}
+
+function drawDiagram(view, at, step) {
+  view.blocks.forEach((block, n) => {
+    if (n + 1 === step) block.setAttribute("aria-current", "step");
+    else block.removeAttribute("aria-current");
+  });
+  for (const wire of view.wires.children) {
+    wire.setAttribute("class", Number(wire.getAttribute("data-to")) === step ? "lit" : "");
+  }
+  for (const tensor of view.tensors) {
+    const thumb = view.thumbs[tensor.name], text = expression(tensor, at, view.pass);
+    if (!thumb || tensor.name === "x" || thumb.shows === text) continue;
+    thumb.shows = text;
+    paintMap(thumb, tensor, valuesOf(view.pass, tensor, at), ...tensor.shape.slice(-2));
+  }
+}
+
+// ---- The step -------------------------------------------------------------------------------
+
+function detail() {
+  const names = ["head", "formula", "maps", "numbers", "tables", "code", "why"];
+  const parts = Object.fromEntries(names.map((name) => [name, element("div", { class: name })]));
+  return { parts, box: element("div", { class: "detail" }, ...Object.values(parts)) };
+}
+
+const hasWindows = ({ name }) => name in IN_WINDOWS;
+
+// Everything of a step that its number alone decides; its maps are made when they are first shown.
+function openStep(view, model, step) {
+  if (view.open === step) return;
+  const { title, symbol, formula, tensors, code, where, why } = view.table[step - 1];
+  const { head, formula: line, maps, tables, code: lines, why: words } = view.detail.parts;
+  head.replaceChildren(headline(`${step}. ${title}: `, ...typeset(symbol)));
+  line.replaceChildren(...typeset(formula));
+  tables.replaceChildren(...axesTables(tensors, view.words));
+  const [file, ...name] = where.split(".");
+  lines.replaceChildren(element("div", { class: "lines" }, element("code", {}, code.join("\n"))),
+    element("p", {}, `${name.join(".")} in ${file}.py`));
+  words.replaceChildren(...typeset(why));
+  const shown = tensors.map((tensor) => view.mapOf(tensor));
+  const windows = tensors.filter(hasWindows).map((tensor) => view.windowOf(tensor));
+  maps.replaceChildren(...[...shown, ...windows].map((map) => map.box));
+  maps.style.setProperty("--columns", windows.length === 1 ? 2 : tensors.length);
+  view.open = step;
+}
+
+const square = ([row, column], side, kind) => ({ row: row - (side - 1) / 2,
+  column: column - (side - 1) / 2, rows: side, columns: side, kind });
+const written = (place) => `(${place.join(", ")})`.replaceAll("-", "−");
+
+// The pixel's windows where a whole map is read, the border where it is padded.
+function marksOn(tensor, place, { height, width, rim, lightTaps }) {
+  const marks = [square(place, 1, "here")];
+  const padded = tensor.axes.at(-2) === "H+2R";
+  if (padded || tensor.name === "x") marks.unshift(square(place, 2 * rim + 1, "attention"));
+  if (tensor.name === "x") marks.unshift(square(place, Math.sqrt(lightTaps), "convolution"));
+  if (padded) marks.unshift({ row: rim, column: rim, rows: height, columns: width, kind: "edge" });
+  return marks;
+}
+
+function drawMap(view, tensor, at, pixel) {
+  const { pass } = view, map = view.mapOf(tensor), [rows, columns] = tensor.shape.slice(-2);
+  const place = geometry(tensor, pass).to(pixel), text = expression(tensor, at, pass);
+  const n = place[0] * columns + place[1];
+  map.title.replaceChildren(element("code", {}, text));
+  outline(map, marksOn(tensor, place, pass));
+  map.frame.setAttribute("aria-label", `${text} at ${written(place)}; arrow keys move the pixel`);
+  if (tensor.name === "x") {
+    const size = rows * columns, channels = pass.x.channels >= 3 ? 3 : 1;
+    const values = Array.from({ length: channels }, (_, c) => figure(pass.x.data[c * size + n]));
+    return map.say("The input as a picture", `at ${written(place)}: ${values.join(", ")}`);
+  }
+  const values = valuesOf(pass, tensor, at);
+  const ends = paintMap(map, tensor, values, rows, columns);
+  map.say(`${text}: ${ends}`, `${ends}\nat ${written(place)}: ${figure(values[n])}`);
+}
+
+function drawWindow(view, tensor, at, pixel) {
+  const { pass } = view, map = view.windowOf(tensor);
+  const place = geometry(tensor, pass).to(pixel), text = expression(tensor, at, pass, place);
+  const values = windowOf(pass, tensor, at, place), side = Math.sqrt(values.length);
+  const cell = cellOf(tensor, at), middle = (side - 1) / 2;
+  const step = isLight(tensor) ? 1 : pass.sizes.dilation;
+  const [row, column] = [Math.floor(cell / side), cell % side];
+  const ends = paintMap(map, tensor, values, side, side);
+  map.title.replaceChildren(element("code", {}, text));
+  outline(map, [square([row, column], 1, "here")]);
+  map.frame.setAttribute("aria-label",
+    `${text}, ${side} by ${side}; arrow keys choose the cell whose map is shown`);
+  const offset = written([(row - middle) * step, (column - middle) * step]);
+  map.say(`${text}: ${ends}`, `${ends}\noffset ${offset}, number ${cell}: ${figure(values[cell])}`);
+}
+
+// The mix in numbers, at the pixel.
+function drawNumbers(view, step, at, [row, column]) {
+  const { outAtt, outConv, out, weights, outWidth } = view.pass, n = row * outWidth + column;
+  const [a, c, mixed] = [outAtt, outConv, out].map((map) => figure(plane(map, at.c)[n]));
+  const rates = [weights.alpha, weights.beta].map(figure);
+  view.detail.parts.numbers.textContent = step < view.table.length ? ""
+    : `At ${written([row, column])}: ${rates[0]} · ${a} + ${rates[1]} · ${c} = ${mixed}`;
+}
+
+// ---- The widget -----------------------------------------------------------------------------
+
+function readPass(model) {
+  const sizes = model.get("sizes"), places = model.get("places");
+  const all = floats(model.get("weights")), part = (name) => all.subarray(...places[name]);
+  const layer = (name) => ({ weight: part(`${name}_weight`), bias: part(`${name}_bias`) });
+  const { in_planes: channels, height, width } = sizes;
+  const x = { data: floats(model.get("image")), channels, height, width };
+  return forwardPass(x, { q: layer("conv1"), k: layer("conv2"), v: layer("conv3"),
+    position: layer("conv_p"), fc: part("fc_weight"), dep: part("dep_conv_weight"),
+    alpha: part("rate1")[0], beta: part("rate2")[0] },
+  { heads: sizes.heads, kernelAtt: sizes.kernel_att, kernelConv: sizes.kernel_conv,
+    dilation: sizes.dilation, stride: sizes.stride });
+}
+
+function makeControls(table, { heads, d }, set) {
+  const step = slider({ name: "step", label: "Step", min: 1, max: table.length,
+    say: (n) => `${n} of ${table.length}` });
+  const play = player(step, (value) => set({ step: value }), 2500);
+  const index = (name, label, count) => slider({ name, label, min: 0, max: count - 1 });
+  const controls = { step: { ...step, box: element("div", { class: "steps" }, step.box, play.box) } };
+  if (heads > 1) controls.head = index("head", "Head n", heads);
+  if (d > 1) controls.channel = index("channel", "Dimension e", d);
+  return [controls, play];
+}
+
+function build(model, { redraw, set }) {
+  const table = model.get("table"), pass = readPass(model);
+  const [controls, play] = makeControls(table, pass, set);
+  const { box, ...drawing } = diagram(table, (step) => { play.stop(); set({ step }); });
+  const view = { table, pass, controls, ...drawing, detail: detail(), words: model.get("words"),
+    tensors: table.flatMap((step) => step.tensors), reset: play.stop, release: play.stop };
+  view.parts = [element("div", { class: "board" }, box, view.detail.box)];
+  const hover = (hovered) => { view.hovered = hovered; redraw(); };
+  const pin = (values) => { view.hovered = {}; set(values); };
+  view.hovered = {};
+  Object.assign(view, makeMaps(model, pass, hover, pin));
+  for (const map of [view.thumbs.x, view.mapOf(view.tensors[0])]) {
+    map.paint(pass.height, pass.width, inputColours(pass.x));
+  }
+  const whole = (value) => value.length === 2 && value.every(Number.isInteger);
+  const bounds = [pass.outHeight, pass.outWidth];
+  view.accept = { offset: whole,
+    pixel: (value) => whole(value) && value.every((n, axis) => n >= 0 && n < bounds[axis]) };
+  return view;
+}
+
+// Maps on which a pixel is chosen, and windows in which an offset is, made once for each tensor.
+function makeMaps(model, pass, hover, pin) {
+  const bounds = [pass.outHeight, pass.outWidth], made = {};
+  const once = (name, make) => (made[name] ??= make(mapView(name)));
+  const use = (map, label, valueOf, byKeys) => {
+    pickable(map, { hover: (...at) => hover(valueOf(at, map)), leave: () => hover({}),
+      pin: (...at) => pin(valueOf(at, map)) });
+    steerable(map, label, (...step) => pin(byKeys(step, map)));
+    return map;
+  };
+  const within = (pixel) => pixel.map((n, axis) => clampTo(n, 0, bounds[axis] - 1));
+  const mapOf = (tensor) => once(tensor.name, (map) => use(map, tensor.name,
+    (at) => ({ pixel: within(geometry(tensor, pass).from(at)) }),
+    (step) => ({ pixel: within(model.get("pixel").map((n, axis) => n + step[axis])) })));
+  const windowOf = (tensor) => once(`${tensor.name}_window`, (map) => {
+    const step = isLight(tensor) ? 1 : pass.sizes.dilation;
+    const middle = () => (map.rows - 1) / 2;
+    const offset = (at) => ({ offset: at.map((n) => (clampTo(n, 0, map.rows - 1) - middle()) * step) });
+    return use(map, tensor.name, offset, (by) => {
+      const cell = cellOf(tensor, lookAt(model, pass, model.get("offset")));
+      return offset([Math.floor(cell / map.rows) + by[0], (cell % map.rows) + by[1]]);
+    });
+  });
+  return { mapOf, windowOf };
+}
+
+function draw(model, view) {
+  const step = model.get("step"), { title, symbol, tensors } = view.table[step - 1];
+  const pixel = view.hovered.pixel ?? model.get("pixel");
+  const at = lookAt(model, view.pass, view.hovered.offset ?? model.get("offset"));
+  openStep(view, model, step);
+  drawDiagram(view, at, step);
+  for (const tensor of tensors) {
+    drawMap(view, tensor, at, pixel);
+    if (hasWindows(tensor)) drawWindow(view, tensor, at, pixel);
+  }
+  drawNumbers(view, step, at, pixel);
+  const shapes = tensors.map(({ name, shape }) => `${name} ${shape.join(" by ")}`).join(", ");
+  return `Step ${step}, ${title}: ${symbol.replace(/[_{}^]/g, "")}; ${shapes}.`;
+}
+
+export default explorer({ build, draw });

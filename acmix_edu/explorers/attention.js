@@ -26,7 +26,7 @@ export function keysOf(query, { height, width }, { whole, kernel, dilation }) {
   return { rows, columns, step, from, places, pixels, mirrored };
 }
 
-// softmax over the keys of q·(k - pe)/√d, for one query and each head; q is already divided by τ.
+// softmax over the keys of q·(k - pe)/√d, for one query and each head; q is divided by τ before.
 export function weightsOfQuery({ q, k, pe }, heads, query, pixels) {
   const size = q.height * q.width, d = q.channels / heads;
   const own = query[0] * q.width + query[1];
@@ -146,7 +146,8 @@ function temperatureSlider() {
   const inner = slider({ name: "temperature", label: "Temperature τ", min: -2, max: 2, step: 0.5,
     say: (power) => (2 ** power).toFixed(2) });
   return { ...inner, show: (value) => inner.show(Math.log2(value)),
-    read: () => Number((2 ** inner.read()).toFixed(3)), accept: (value) => value >= 0.25 && value <= 4 };
+    read: () => Number((2 ** inner.read()).toFixed(3)),
+    accept: (value) => value >= 0.25 && value <= 4 };
 }
 
 function makeControls(model, { sizes }) {
@@ -177,14 +178,18 @@ function makeHeads({ sizes }, choose) {
   });
 }
 
-const TITLES = { cells: "Weights, cell by cell", counts: "How often each key is read",
+const TITLES = { cells: "Weights, cell by cell", counts: "How often each is read",
   v: "Values v", output: "Output: their average" };
 
 function build(model, { redraw, set }) {
   const inputs = readInputs(model), { sizes } = inputs, { height, width } = sizes;
-  const heads = makeHeads(inputs, (head) => set({ head })), picture = mapView("picture", "The query");
-  const maps = Object.fromEntries(Object.entries(TITLES).map(([n, title]) => [n, mapView(n, title)]));
-  for (const name of ["cells", "counts"]) maps[name].frame.append(element("div", { class: "numbers" }));
+  const heads = makeHeads(inputs, (head) => set({ head }));
+  const picture = mapView("picture", "The picture");
+  const maps = Object.fromEntries(Object.entries(TITLES).map(([name, title]) =>
+    [name, mapView(name, title)]));
+  for (const { frame } of [maps.cells, maps.counts]) {
+    frame.append(element("div", { class: "numbers" }));
+  }
   const where = headline(), scale = element("p", { class: "scale" });
   const legend = element("p", { class: "scale" });
   const boxes = (views) => views.map((map) => map.box);
@@ -197,8 +202,9 @@ function build(model, { redraw, set }) {
   picture.paint(height, width, photoOf(inputs.image));
   followPointer(model, view, { redraw, set });
   const pair = (value) => value.length === 2 && value.every(Number.isSafeInteger);
+  const inside = (value) => value.every((n, axis) => n >= 0 && n < [height, width][axis]);
   view.accept = { key: pair, head: (n) => Number.isInteger(n) && n >= 0 && n < sizes.heads,
-    pixel: (value) => pair(value) && value.every((n, axis) => n >= 0 && n < [height, width][axis]) };
+    pixel: (value) => pair(value) && inside(value) };
   return view;
 }
 
@@ -276,14 +282,14 @@ function drawHeads(view, now) {
       view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
     mark(map, now, ["attention", "here", "key"], corner);
     map.say(`Head ${n}: whom ${place(now.pixel)} attends to; entropy ${figure(entropy)}`);
-    map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, largest ${percent(end)}`,
+    map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, max ${percent(end)}`,
       element("div", { class: "bar" }, element("span", { style: `flex-basis:${100 * entropy}%` })));
     map.name.setAttribute("aria-pressed", n === now.head);
     map.box.classList.toggle("chosen", n === now.head);
   });
   const none = now.noPosition ? " The position term of these weights is 0." : "";
-  view.legend.textContent = `Around ${place(now.pixel)}, head by head: dark 0, yellow the head's `
-    + `largest weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all. `
+  view.legend.textContent = "Head by head, in the orange frame: dark 0, yellow the head's largest "
+    + `weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all. `
     + `Logits are divided by τ, in steps of √2.${none}`;
 }
 
@@ -332,10 +338,14 @@ function drawValues(view, now) {
   output.draw(now.data, height, width, -end, end, SIGNED);
   mark(v, now, ["attention", "here", "key"]);
   mark(output, now, ["here"]);
-  v.say(`The values of head ${head}`, `${place(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
+  v.say(`The values of head ${head}`,
+    `${place(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
   output.say(`The output of head ${head}`, `${place(pixel)} gets ${figure(now.data[at(pixel)])}`);
   return end;
 }
+
+const AT_THE_QUERY = " The output is drawn at the query only: for the whole map every pixel would "
+  + "have to read all others.";
 
 function draw(model, view) {
   const now = view.now = computeView(model, view), { keys, pixel, head } = now;
@@ -346,14 +356,13 @@ function draw(model, view) {
   for (const name of ["kernel_att", "dilation"]) view.controls[name].input.disabled = now.whole;
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${place(pixel)} asks`,
-    `Black: ${place(pixel)} asks. Orange: its keys. Magenta: key ${place(now.keyPixel)}.`);
+    `Black: query ${place(pixel)}. Magenta: key ${place(now.keyPixel)}.`);
   view.maps.output.title.textContent = now.whole ? "Output, at the query" : TITLES.output;
   view.where.textContent = `Head ${head} at ${place(pixel)}: ${keys.pixels.length} keys, `
     + `${different} different pixels`;
   view.scale.textContent = "Weights in %: dark 0, yellow the largest; hatched: mirror images past "
     + `the border. Counts: dark 0, yellow ${most}. Channel ${model.get("channel")} of values and `
-    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${now.whole ? " The output is drawn "
-    + "at the query only: for the whole map every pixel would have to read all others." : ""}`;
+    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${now.whole ? AT_THE_QUERY : ""}`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${place(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

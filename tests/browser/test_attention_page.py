@@ -158,7 +158,7 @@ def check_notes(maps, wanted):
     e, own = wanted.e, wanted.weights[wanted.e.head]
     for n, weights in enumerate(wanted.weights):
         entropy, largest = re.fullmatch(
-            r"entropy (\S+), largest (.* %)", maps[f"head{n}"]["note"]
+            r"entropy (\S+), max (.* %)", maps[f"head{n}"]["note"]
         ).groups()
         count = len(weights)
         spread = -sum(a * np.log(a) for a in weights if a > 0) / (np.log(count) if count > 1 else 1)
@@ -181,6 +181,8 @@ def check_notes(maps, wanted):
         assert near(one, own[wanted.t]) and near(total, wanted.sums[e.head][key])
         assert percent(one) * copies == pytest.approx(percent(total), rel=0.006)
     pixel = tuple(wanted.pixel)
+    said = re.fullmatch(r"Black: query (.*). Magenta: key (.*).", maps["picture"]["note"]).groups()
+    assert same_place(said[0], pixel) and same_place(said[1], key)
     said = (("v", "has", key, wanted.v), ("output", "gets", pixel, wanted.out))
     for name, verb, place, values in said:
         at, said = maps[name]["note"].split(f" {verb} ")

@@ -1,7 +1,7 @@
 """A trained ACmix that can be read: it takes the noise out of photographs. Chapter 08 shows it.
 
-From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about a
-quarter of an hour; it writes the weights, what they reach, and the film of their training.
+From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about nine
+minutes; it writes the weights, what they reach, and the film of their training.
 
 The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the
 operator under test from 4 to 16 channels, a 1×1 convolution to 3 colours. It trains on crops of

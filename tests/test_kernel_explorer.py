@@ -11,6 +11,7 @@ from acmix_edu import ACmix, shift, shift_kernel
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import KernelExplorer
 from acmix_edu.explorers.loader import bundle
+from acmix_edu.training import trained_acmix
 
 FILES = ("engine.js", "kit.js", "kernel.js")
 
@@ -43,6 +44,16 @@ def test_no_other_kernel_is_a_shift(kernel):
     explorer = KernelExplorer()
     explorer.kernel = kernel
     assert explorer.displacement() is None
+
+
+def test_the_learnt_kernel_is_one_that_training_moved_far():
+    name, numbers = KernelExplorer().learnt
+    channel, tap = map(int, re.findall(r"\d+", name))
+    weight = trained_acmix().dep_conv.weight
+    assert numbers == weight[channel, tap].flatten().tolist()
+    far = [(weight[c, t] - shift_kernel(t // 3 - 1, t % 3 - 1, 3)).norm()
+           for c in range(16) for t in range(9)]  # fmt: skip
+    assert far[9 * channel + tap] == max(far)
 
 
 def test_own_map_and_kernel():

@@ -9,20 +9,26 @@ except ImportError as error:
 
 from acmix_edu.explorers.attention import AttentionExplorer
 from acmix_edu.explorers.budget import BudgetExplorer
+from acmix_edu.explorers.denoise import DenoiseExplorer
+from acmix_edu.explorers.film import FilmExplorer
 from acmix_edu.explorers.kernel import KernelExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
 from acmix_edu.explorers.shift import ShiftExplorer
+from acmix_edu.explorers.training import TrainingExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
 from acmix_edu.explorers.walk import WalkExplorer
 
 __all__ = [
     "AttentionExplorer",
     "BudgetExplorer",
+    "DenoiseExplorer",
+    "FilmExplorer",
     "KernelExplorer",
     "MixingExplorer",
     "ShiftExplorer",
     "SpeedPanel",
+    "TrainingExplorer",
     "UnfoldExplorer",
     "WalkExplorer",
 ]

@@ -35,20 +35,25 @@ const ATT = ["stage I", "position", "attention"], CONV = ["stage I", "fc", "shif
 const ALL = [...ATT, ...CONV.slice(1), "mix"];
 const OPERATORS = { convolution: ["convolution"], attention: ATT, path: CONV, ACmix: ALL };
 
-// "2·d·H²" as factors [name, power]; whole numbers stay whole, however large.
+// "2·d·H² + C" as terms of names and numbers: [["2", "d", "H", "H"], ["C"]].
 const known = new Map();
 function termsOf(formula) {
-  const factor = (text) => /^(.+?)([²⁴]?)$/.exec(text).slice(1);
-  const terms = () => formula.split(" + ").map((term) => term.split("·").map(factor));
+  const repeated = (text) => {
+    const [, name, power] = /^(.+?)([²⁴]?)$/.exec(text);
+    return Array({ "": 1, "²": 2, "⁴": 4 }[power]).fill(name);
+  };
+  const terms = () => formula.split(" + ").map((term) => term.split("·").flatMap(repeated));
   if (!known.has(formula)) known.set(formula, terms());
   return known.get(formula);
 }
 
+// Whole numbers stay whole, however large. With sizes that are ordinary numbers it is quicker,
+// and exact enough for a curve.
 export function evaluate(formula, sizes) {
-  const powers = { "": 1n, "²": 2n, "⁴": 4n };
-  const product = (term) => term.reduce((all, [name, power]) =>
-    all * (sizes[name] ?? BigInt(name)) ** powers[power], 1n);
-  return termsOf(formula).reduce((sum, term) => sum + product(term), 0n);
+  const number = typeof sizes.H === "number" ? Number : BigInt;
+  const product = (term) =>
+    term.reduce((all, name) => all * (sizes[name] ?? number(name)), number(1));
+  return termsOf(formula).reduce((all, term) => all + product(term), number(0));
 }
 
 // The formula with its numbers put in.
@@ -66,7 +71,7 @@ export function sizesOf({ channels, heads, side, stride, kernel_att, kernel_conv
 // Every stage by name, and the sum of some.
 export const costsOf = (measure, sizes) => Object.fromEntries(
   Object.entries(STAGES).map(([stage, formulas]) => [stage, evaluate(formulas[measure], sizes)]));
-const sum = (costs, stages) => stages.reduce((all, stage) => all + costs[stage], 0n);
+const sum = (costs, stages) => stages.map((stage) => costs[stage]).reduce((a, b) => a + b);
 const part = (one, all) => (all ? Number(one) / Number(all) : 0);
 const withWidth = (sizes, C) => ({ ...sizes, C, d: C / sizes.N });
 
@@ -77,8 +82,10 @@ export function halfFrom(measure, sizes) {
     const costs = costsOf(measure, withWidth(sizes, m * sizes.N));
     return 2n * costs["stage I"] >= sum(costs, ALL);
   };
-  let [low, high] = [0n, 2n ** 40n];
-  if (!isHalf(high)) return undefined;
+  if (!isHalf(2n ** 40n)) return undefined;
+  let high = 1n;
+  while (!isHalf(high)) high *= 2n;
+  let low = high / 2n;
   while (high - low > 1n) {
     const middle = (low + high) / 2n;
     if (isHalf(middle)) high = middle;
@@ -140,8 +147,8 @@ function controlsOf(model) {
   const square = (n) => `${n} × ${n}`;
   const step = (name, label, more) =>
     ladder(name, label, offered[name], { most: most[name], ...more });
-  const measures = [["multiply-adds", "multiply-adds of one image"], ["parameters", "parameters"],
-    ["memory", "memory of the activations"]];
+  const measures = [["multiply-adds", "multiply-adds"], ["parameters", "parameters"],
+    ["memory", "memory"]];
   return {
     measure: choice({ name: "measure", label: "Count", options: measures }),
     channels: step("channels", "Channels C"),
@@ -335,13 +342,14 @@ function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes
       + `${stride}: ${say(all[n])}, the convolution ${say(blocks[n].convolution)}`);
   });
   const { C, H, "H′": out } = sizes, where = network.blocks.find(isHere);
-  heading.textContent = `One module: [${C}, ${H}, ${H}] → [${C}, ${out}, ${out}]`
+  const images = measure === "memory" && state.batch > 1 ? `${state.batch} images` : "one image";
+  heading.textContent = `One module, ${images}: [${C}, ${H}, ${H}] → [${C}, ${out}, ${out}]`
     + (state.stride === 1 ? "" : `, stride ${state.stride}`)
     + (where ? `, as in layer ${where[0]} of ${state.network}` : "");
   const [plain, mixed] = nets, k = state.kernel_conv, times = part(mixed, plain).toFixed(2);
   const exact = (value) => (measure === "memory" ? say(value) : grouped(value * bytes));
   const what = measure === "memory" ? "" : ` ${measure}`;
-  counted.textContent = `${state.network} on 224×224 pixels, with ${k}×${k} convolutions: `
+  counted.textContent = `${state.network} on ${images} of 224×224 pixels, with ${k}×${k} convolutions: `
     + `${exact(plain)}${what}; with ACmix: ${exact(mixed)}, ${times} times as much. A column is `
     + "one block's ACmix, the line across it its convolution: choose a block.";
 }
@@ -367,12 +375,13 @@ function drawChart({ chart, keep, ends, share }, now, lit) {
 
 // The stages' shares, added up from Stage I, at numbers of channels that the heads divide.
 function sharesByWidth(measure, sizes, [low, high]) {
-  const heads = Number(sizes.N);
-  const wanted = Array.from({ length: 65 }, (_, n) => low * (high / low) ** (n / 64));
+  const rough = Object.fromEntries(Object.entries(sizes).map(([name, n]) => [name, Number(n)]));
+  const heads = rough.N;
+  const wanted = Array.from({ length: 33 }, (_, n) => low * (high / low) ** (n / 32));
   const widths = [...new Set(wanted.map((C) => heads * Math.max(1, Math.round(C / heads))))];
   const rows = [widths.map(() => 0), ...ALL.map(() => [])];
   widths.forEach((C, n) => {
-    const costs = costsOf(measure, withWidth(sizes, BigInt(C))), all = sum(costs, ALL);
+    const costs = costsOf(measure, withWidth(rough, C)), all = sum(costs, ALL);
     ALL.forEach((stage, s) => { rows[s + 1][n] = rows[s][n] + part(costs[stage], all); });
   });
   return { rows, places: widths.map((C) => along(C, [low, high]).toFixed(2)) };

@@ -4,7 +4,7 @@
 import { groupedConv, newMap, shiftKernels } from "./engine.js";
 import {
   SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView, memory,
-  outline, pickable, reach, slider, steerable,
+  outline, pickable, reach, slider, steerable, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -42,22 +42,23 @@ export function windowAt(f, [row, column], k) {
     valueAt(f, row + Math.floor(n / k) - half, column + (n % k) - half));
 }
 
-// The ready-made kernels by name.
+// The ready-made kernels by name; `learnt`: [name, kernel] of one that was trained, 3×3.
 const oneHot = (k, t) => Array.from({ length: k * k }, (_, n) => (n === t ? 1 : 0));
 const outer = (down, across) => down.flatMap((a) => across.map((b) => a * b + 0));
 const SOBEL = { 3: [[1, 2, 1], [-1, 0, 1]], 5: [[1, 4, 6, 4, 1], [-1, -2, 0, 2, 1]] };
-export function readyMade(k) {
+export function readyMade(k, learnt) {
   const taps = k * k, middle = (taps - 1) / 2;
   const shifts = Array.from({ length: taps }, (_, t) => [`shift ${pairOf(moveOf(t, k))}`, oneHot(k, t)]);
   return [...shifts, ["box: the mean", Array(taps).fill(1 / taps)],
     ["Sobel: upright edges", outer(...SOBEL[k])],
-    ["Laplacian: all edges", oneHot(k, middle).map((n) => 1 - n * taps)]];
+    ["Laplacian: all edges", oneHot(k, middle).map((n) => 1 - n * taps)],
+    ...(k === 3 ? [learnt] : [])];
 }
 
 // The kernel at another size: the ready-made one of its name, or its middle, or zeros around it.
-export function resized(kernel, k) {
-  const from = sideOf(kernel), ring = (k - from) / 2, name = nameOf(kernel);
-  const known = readyMade(k).find(([text]) => text === name);
+export function resized(kernel, k, learnt) {
+  const from = sideOf(kernel), ring = (k - from) / 2, name = nameOf(kernel, learnt);
+  const known = readyMade(k, learnt).find(([text]) => text === name);
   return known?.[1] ?? Array.from({ length: k * k }, (_, n) => {
     const row = Math.floor(n / k) - ring, column = (n % k) - ring;
     return within({ height: from, width: from }, row, column) ? kernel[row * from + column] : 0;
@@ -65,7 +66,7 @@ export function resized(kernel, k) {
 }
 
 // Its name among the ready-made.
-const nameOf = (kernel) => readyMade(sideOf(kernel))
+const nameOf = (kernel, learnt) => readyMade(sideOf(kernel), learnt)
   .find(([, values]) => values.every((value, n) => value === kernel[n]))?.[0];
 
 // ---- Words ----------------------------------------------------------------------------------
@@ -301,10 +302,12 @@ function drawWords(view, { k, dims, sets }, lit) {
 
 // Two lists that both set the kernel: the ready-made ones, and its size.
 function kernelControl(model, set) {
+  const learnt = model.get("learnt");
   const pick = choice({ name: "preset", label: "Kernel", options: [] });
   const size = choice({ name: "size", label: "Size", options: [[3, "3 × 3"], [5, "5 × 5"]] });
   const show = (kernel) => {
-    const names = readyMade(sideOf(kernel)).map(([text]) => text), name = nameOf(kernel) ?? "by hand";
+    const names = readyMade(sideOf(kernel), learnt).map(([text]) => text);
+    const name = nameOf(kernel, learnt) ?? "by hand";
     const all = names.includes(name) ? names : [...names, name];
     pick.input.replaceChildren(...all.map((text) => element("option", { value: text }, text)));
     pick.show(name);
@@ -312,9 +315,10 @@ function kernelControl(model, set) {
   };
   const read = () => {
     const now = model.get("kernel");
-    return readyMade(sideOf(now)).find(([text]) => text === pick.input.value)?.[1] ?? now;
+    return readyMade(sideOf(now), learnt).find(([text]) => text === pick.input.value)?.[1] ?? now;
   };
-  size.input.addEventListener("input", () => set({ kernel: resized(model.get("kernel"), size.read()) }));
+  size.input.addEventListener("input", () =>
+    set({ kernel: resized(model.get("kernel"), size.read(), learnt) }));
   const accept = (value) => [9, 25].includes(value.length) && value.every(usable);
   const box = element("div", { class: "both" }, pick.box, size.box);
   return { box, input: pick.input, show, read, accept };
@@ -338,7 +342,7 @@ function build(model, { redraw, set }) {
   view.light = (lit) => { view.hovered = null; set(lit); };
   pickPixel(model, view, { redraw, set });
   pickPart(model, view, set);
-  const heading = element("h4", {}, "Side by side: one grouped convolution");
+  const heading = headline("Side by side: one grouped convolution");
   const groups = element("div", { class: "groups" }, heading,
     element("div", { class: "controls" }, dims.box, sets.box),
     element("div", { class: "heads" }, ...Object.values(view.heads)), view.plan,

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
-from acmix_edu.depthwise import LearnableShift
+from acmix_edu.depthwise import LearnableShift, shift_kernels
 from acmix_edu.examples import photograph
 from acmix_edu.explorers.explorer import Explorer, below, one_image, place
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.released import trained_acmix
 
 SIZES = (3, 5)
 LARGEST = 100  # of a number in the kernel
@@ -65,6 +66,7 @@ class KernelExplorer(Explorer):
 
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
+    learnt = traitlets.List(read_only=True).tag(sync=True)  # a trained kernel: name, numbers
 
     def __init__(self, image=None, kernel=None):
         self._image = _one_map(photograph("china", 48)[0] if image is None else image)
@@ -73,6 +75,7 @@ class KernelExplorer(Explorer):
         constants = {
             "image": self._image.numpy().tobytes(),
             "sizes": {"height": height, "width": width},
+            "learnt": _most_changed(trained_acmix().dep_conv.weight.detach()),
         }
         super().__init__("kernel", constants, kernel=start, pixel=(height // 2, width // 2))
 
@@ -182,3 +185,11 @@ def _numbers(kernel) -> list[float]:
     if not torch.isfinite(own).all():
         raise ValueError("kernel must be finite, but NaN or infinity came; see torch.nan_to_num.")
     return own.flatten().tolist()
+
+
+def _most_changed(weight: torch.Tensor) -> list:
+    """Return the name and the numbers of the kernel that training moved furthest."""
+    taps = weight.shape[1]
+    change = (weight - shift_kernels(weight.shape[-1])).flatten(2).norm(dim=2)
+    channel, tap = divmod(change.argmax().item(), taps)
+    return [f"learnt: weight[{channel}, {tap}]", weight[channel, tap].flatten().tolist()]

@@ -4,7 +4,7 @@
 import { acmix, reflect, windowPixels } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, button, element, explorer, extent, figure, floats, mapView, outline,
-  pickable, player, reach, slider, steerable, headline
+  headline, pickable, player, reach, slider, steerable,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -322,13 +322,15 @@ function drawWindow(view, tensor, at, pixel) {
   map.say(`${text}: ${ends}`, `${ends}\noffset ${offset}, number ${cell}: ${figure(values[cell])}`);
 }
 
+const signed = (number) => (number.startsWith("−") ? `(${number})` : number);
+
 // The mix in numbers, at the pixel.
 function drawNumbers(view, step, at, [row, column]) {
   const { outAtt, outConv, out, weights, outWidth } = view.pass, n = row * outWidth + column;
   const [a, c, mixed] = [outAtt, outConv, out].map((map) => figure(plane(map, at.c)[n]));
   const rates = [weights.alpha, weights.beta].map(figure);
   view.detail.parts.numbers.textContent = step < view.table.length ? ""
-    : `At ${written([row, column])}: ${rates[0]} · ${a} + ${rates[1]} · ${c} = ${mixed}`;
+    : `At ${written([row, column])}: ${rates[0]} · ${signed(a)} + ${signed(rates[1])} · ${signed(c)} = ${mixed}`;
 }
 
 // ---- The widget -----------------------------------------------------------------------------

@@ -50,7 +50,8 @@ STEPS = (
     Step(
         "Input", "x", "x", {"x": "B C_in H W"},
         ("def forward(self, x: torch.Tensor) -> torch.Tensor:",), "acmix.ACmix.forward",
-        "A map with C_in channels. Three of them are drawn as red, green and blue.",
+        "A map with C_in channels. The first three are drawn as red, green and blue; of fewer, the "
+        "first as grey.",
     ),
     Step(
         "Project once", "q, k, v", "q = W_q x + b_q,  k = W_k x + b_k,  v = W_v x + b_v",
@@ -87,7 +88,7 @@ STEPS = (
         ("copies = F.unfold(padded.reshape(-1, *padded.shape[-3:]), k, dilation=dilation, "
          "stride=stride)",), "attention.windows",
         "k_a² copies of each map, each moved by one offset o, so that the neighbours of a pixel "
-        "stand under it. These are the largest tensors of all.",
+        "stand under it. At stride 1 each is k_a² times as large as its map.",
     ),
     Step(
         "Compare", "ℓ_o", "ℓ_o = q_{ij}·(k_{ij+o} + pe_{ij} − pe_{ij+o}) / √d", {"logits": WEIGHTS},

@@ -193,8 +193,11 @@ def check_blocks(seen, state, network, factor):
     assert abs(float(said[3]) - mixed / plain) <= 0.00501
     channels, side, stride = chosen
     out = math.ceil(side / stride)
+    many = state["measure"] == "memory" and state["batch"] > 1
+    images = f"{state['batch']} images" if many else "one image"
+    assert f" on {images} of 224×224 pixels" in seen["counted"]
     assert seen["heading"].startswith(
-        f"One module: [{channels}, {side}, {side}] → [{channels}, {out}, {out}]"
+        f"One module, {images}: [{channels}, {side}, {side}] → [{channels}, {out}, {out}]"
     )
     assert ("stride" in seen["heading"]) == (stride > 1)
     assert ("as in layer" in seen["heading"]) == (chosen in [b[1:] for b in blocks])
@@ -209,8 +212,8 @@ def check_chart(seen, state):
     heads = dividing(state["heads"], state["channels"])
     wide = state | {"heads": heads}
     assert seen["cursor"] == pytest.approx(along(state["channels"]), abs=0.006)
-    widths = sorted({heads * max(1, math.floor(8 * 256 ** (n / 64) / heads + 0.5))
-                     for n in range(65)})  # fmt: skip
+    widths = sorted({heads * max(1, math.floor(8 * 256 ** (n / 32) / heads + 0.5))
+                     for n in range(33)})  # fmt: skip
     costs = [counts(wide, channels, state["side"], state["stride"]) for channels in widths]
     shares = np.array([[c[stage] / total(c) for c in costs] for stage in ALL])
     sums = np.vstack([np.zeros(len(widths)), shares.cumsum(0)])

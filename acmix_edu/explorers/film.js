@@ -1,0 +1,135 @@
+// The film explorer: nine kernels of one output while they learn, from two starts side by side.
+
+import {
+  SIGNED, element, explorer, extent, figure, floats, mapView, outline, pickable, player, reach,
+  slider, steerable, toggle, headline
+} from "./kit.js";
+
+const TITLES = { acmix: "Shift start", "lost-init": "Random start" };
+const K = 3, TAPS = K * K, SIZE = TAPS * TAPS, OUTPUTS = 4;
+const SIDE = TAPS + K - 1;  // of the map: three rows of kernels and two lines between them
+
+// ---- The mathematics ------------------------------------------------------------------------
+
+// The 81 numbers of one output at one moment; `now` is { start, moment, channel }.
+export const kernelsOf = (all, moments, { start, moment, channel }) => {
+  const first = ((start * moments + moment) * OUTPUTS + channel) * SIZE;
+  return all.subarray(first, first + SIZE);
+};
+
+// A place among the nine kernels, 0 … 8 each way: its number, and its place on the map.
+export const numberAt = ([row, column]) =>
+  ((Math.floor(row / K) * K + Math.floor(column / K)) * K + (row % K)) * K + (column % K);
+const onMap = (place) => place.map((n) => n + Math.floor(n / K));
+const fromMap = (place) => place.map((n) => Math.min(n - Math.floor(n / (K + 1)), TAPS - 1));
+
+// How many of the nine kernels are largest, by size, at the cell where a shift has its one.
+export const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
+  const sizes = [...kernels.subarray(t * TAPS, (t + 1) * TAPS)].map(Math.abs);
+  return sizes[t] === Math.max(...sizes);
+}).filter(Boolean).length;
+
+// How far any number of another output is from the same number of this one.
+export const apart = (of, channel) => {
+  const mine = of(channel), others = [0, 1, 2, 3].map(of);
+  return Math.max(...others.flatMap((other) => [...other].map((v, n) => Math.abs(v - mine[n]))));
+};
+
+// ---- The page -------------------------------------------------------------------------------
+
+function buildFilm(model, { redraw, set }) {
+  const told = model.get("told"), starts = Object.keys(told), moments = told[starts[0]].length;
+  const controls = {
+    moment: slider({ name: "moment", label: "Training step", min: 0, max: moments - 1,
+      say: (n) => String(told[starts[0]][n].step) }),
+    channel: slider({ name: "channel", label: "Output, 0 to 3", min: 0, max: OUTPUTS - 1 }),
+    change: toggle({ name: "change", label: "change since the start" }),
+  };
+  const steps = player(controls.moment, (moment) => set({ moment }), 400);
+  const maps = starts.map((start) => mapView(start, TITLES[start]));
+  const [reading, scale] = ["reading", "scale"].map((name) => element("p", { class: name }));
+  const charts = ["psnr", "drift"].map((name) => chart(name, told));
+  const view = { controls, maps, starts, told, moments, charts, reading, scale,
+    all: floats(model.get("kernels")), reset: steps.stop, release: steps.stop };
+  const pin = (cell) => { view.hovered = null; set({ cell }); };
+  for (const map of maps) {
+    pickable(map, { hover: (...at) => { view.hovered = fromMap(at); redraw(); },
+      leave: () => { view.hovered = null; redraw(); }, pin: (...at) => pin(fromMap(at)) });
+    steerable(map, `Nine kernels, ${map.title.textContent}; arrow keys choose a number`,
+      (...step) => pin(model.get("cell").map((n, axis) =>
+        Math.min(Math.max(n + step[axis], 0), TAPS - 1))));
+  }
+  view.accept = { cell: (at) => at.length === 2
+    && at.every((n) => Number.isInteger(n) && n >= 0 && n < TAPS) };
+  view.parts = [steps.box, element("div", { class: "pair" }, ...maps.map((map) => map.box)), reading,
+    scale, element("div", { class: "pair" }, ...charts.map(({ box }) => box))];
+  return view;
+}
+
+// Two lines over the moments, from 0 to the largest value, and a cursor.
+const CHARTS = { psnr: "Quality on the flower (PSNR, dB)", drift: "Distance from the shifts" };
+function chart(name, told) {
+  const lines = Object.values(told).map((frames) => frames.map((frame) => frame[name]));
+  const last = lines[0].length - 1, high = extent(lines.flat())[1];
+  const path = (line) => line.map((value, n) =>
+    `${n ? "L" : "M"}${(100 * n) / last} ${100 - (100 * value) / high}`).join("");
+  const cursor = element("path", { class: "cursor" });
+  const svg = element("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none",
+    "aria-hidden": "true" }, cursor,
+    ...lines.map((line, n) => element("path", { d: path(line), class: `line${n}` })));
+  const says = element("p", { class: "told", "data-told": name });
+  const move = (moment) => {
+    cursor.setAttribute("d", `M${(100 * moment) / last} 0V100`);
+    says.replaceChildren(...Object.keys(told).flatMap((start, n) => [
+      element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
+      element("b", {}, figure(lines[n][moment])), " "]));
+  };
+  return { box: element("div", { class: "chart" }, headline(CHARTS[name]), svg, says), move };
+}
+
+// ---- Drawing --------------------------------------------------------------------------------
+
+function drawFilm(model, view) {
+  const { all, maps, moments, starts, told } = view;
+  const moment = model.get("moment"), channel = model.get("channel"), change = model.get("change");
+  const at = (start, moment, channel) => kernelsOf(all, moments, { start, moment, channel });
+  const shownAt = (start, n) => (change
+    ? at(start, n, channel).map((value, m) => value - at(start, 0, channel)[m])
+    : at(start, n, channel));
+  const end = view.ends?.[`${channel}${change}`] ?? reach(...starts.flatMap((_, start) =>
+    Array.from({ length: moments }, (_, n) => shownAt(start, n))));
+  view.ends = { ...view.ends, [`${channel}${change}`]: end };  // over all moments: the scale stays
+  const cell = view.hovered ?? model.get("cell"), n = numberAt(cell), [row, column] = onMap(cell);
+  maps.forEach((map, start) => {
+    drawNine(map, shownAt(start, moment), end);
+    outline(map, [{ row, column, rows: 1, columns: 1, kind: "here" }]);
+    const kernels = at(start, moment, channel);
+    map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
+      `${atHome(kernels)} of 9 are largest where a shift has its one. From the other three outputs `
+      + `up to ${figure(apart((c) => at(start, moment, c), channel))} apart.`);
+  });
+  view.charts.forEach(({ move }) => move(moment));
+  const values = starts.map((start, s) => `${TITLES[start].toLowerCase()} `
+    + `${figure(at(s, moment, channel)[n])}, at the beginning ${figure(at(s, 0, channel)[n])}`);
+  view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
+    + `${cell[1] % K}]: ${values.join("; ")}.`;
+  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: blue `
+    + `−${figure(end)}, white 0, red ${figure(end)}, the same at every step.`;
+  const { step } = told[starts[0]][moment];
+  return `Step ${step}, output ${channel}. ${starts.map((start, s) => `${TITLES[start]}: quality `
+    + `${figure(told[start][moment].psnr)} dB, ${maps[s].note.textContent}`).join(" ")}`;
+}
+
+// Kernel t stands at row t div 3, column t mod 3.
+function drawNine(map, kernels, end) {
+  const cells = new Float32Array(SIDE * SIDE).fill(NaN);
+  for (let row = 0; row < TAPS; row++) {
+    for (let column = 0; column < TAPS; column++) {
+      const [i, j] = onMap([row, column]);
+      cells[i * SIDE + j] = kernels[numberAt([row, column])];
+    }
+  }
+  map.draw(cells, SIDE, SIDE, -end, end, SIGNED);
+}
+
+export default explorer({ build: buildFilm, draw: drawFilm });

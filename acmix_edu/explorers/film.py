@@ -1,0 +1,91 @@
+"""The film explorer: kernels that started as shifts, and some that did not, while they learn."""
+
+import torch
+import traitlets
+
+from acmix_edu.explorers.explorer import Explorer, below, place
+from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.released import film
+
+STARTS = ("acmix", "lost-init")
+MOMENTS, OUTPUTS = 20, 4
+NUMBERS = ("step", "psnr", "drift")
+
+
+class FilmExplorer(Explorer):
+    """Scrub through the training of the kernels of ``dep_conv``, from two starts side by side.
+
+    The same small ACmix learns to take noise out of pictures twice: "acmix" starts with shifts,
+    "lost-init" with the random numbers that the published ResNet writes over them. Shown are the
+    k² = 9 kernels of one of the N = 4 outputs of dimension 0, at 20 of the moments that
+    :func:`acmix_edu.training.released.film` returns.
+
+    Args:
+        moment: where to start, from 0 (before training) to 19.
+
+    Traits:
+        moment; channel: the output, 0 … 3; change: whether to show how far each number is from
+            its start instead of the number; cell: (row, column) of the number that is written
+            out, counted over the nine kernels, 0 … 8.
+
+    Raises:
+        ValueError: a trait's new value cannot be used; the message says what can.
+
+    Example:
+        >>> explorer = FilmExplorer()
+        >>> explorer.observe(lambda change: print("moment", change.new), "moment")
+        >>> explorer.moment = 19
+        moment 19
+    """
+
+    _esm = bundle("kit.js", "film.js")
+    _css = source("explorer.css") + source("film.css")
+
+    moment = traitlets.Int(0).tag(sync=True, state=True)
+    channel = traitlets.Int(0).tag(sync=True, state=True)
+    change = traitlets.Bool(False).tag(sync=True, state=True)
+    cell = place().tag(sync=True, state=True)
+
+    kernels = traitlets.Bytes(read_only=True).tag(sync=True)  # [start, moment, output, 9, 3, 3]
+    told = traitlets.Dict(read_only=True).tag(sync=True)  # start: a list of NUMBERS by moment
+
+    def __init__(self, moment: int = 0):
+        films = {start: _some(film(start)) for start in STARTS}
+        self._kernels = torch.stack([
+            torch.stack([frame["state"]["dep_conv.weight"][:OUTPUTS] for frame in frames])
+            for frames in films.values()
+        ])  # fmt: skip
+        told = {start: [{name: frame[name] for name in NUMBERS} for frame in frames]
+                for start, frames in films.items()}  # fmt: skip
+        constants = {"kernels": self._kernels.numpy().tobytes(), "told": told}
+        super().__init__("film", constants, moment=moment)
+
+    def current_kernels(self) -> dict[str, torch.Tensor]:
+        """Return the kernels that the view shows now, ``[9, 3, 3]``, by start.
+
+        Example:
+            >>> FilmExplorer().current_kernels()["acmix"][5]
+            tensor([[0., 0., 0.],
+                    [0., 0., 1.],
+                    [0., 0., 0.]])
+        """
+        shown = self._kernels[:, self.moment, self.channel]
+        shown = shown - self._kernels[:, 0, self.channel] if self.change else shown.clone()
+        return dict(zip(STARTS, shown, strict=True))
+
+    @traitlets.validate("moment", "channel")
+    def _recorded(self, proposal):
+        bounds = {"moment": MOMENTS, "channel": OUTPUTS}
+        return below(proposal.trait.name, proposal.value, bounds[proposal.trait.name])
+
+    @traitlets.validate("cell")
+    def _inside(self, proposal):
+        for name, value in zip(("row", "column"), proposal.value, strict=True):
+            below(f"cell's {name}", value, 9)
+        return proposal.value
+
+
+def _some(frames: list[dict]) -> list[dict]:
+    """Return the first moment, the last, and others evenly between them."""
+    last = len(frames) - 1
+    return [frames[round(last * n / (MOMENTS - 1))] for n in range(MOMENTS)]

@@ -7,6 +7,7 @@ until they are near, each with its size, so that nothing moves when it comes.
 
 import hashlib
 import html
+import logging
 import re
 import unicodedata
 from importlib.metadata import distribution
@@ -19,6 +20,8 @@ from fontTools.misc.transform import Scale
 from fontTools.pens.transformPen import TransformPen
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 SHEET = re.compile(r'<link [^>]*href="([^"]+\.css)[^"]*"[^>]*>\s*')
 MATH_FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"

@@ -171,8 +171,8 @@ function inputColours({ data, channels, height, width }) {
 // Text in which _ and ^ lower and raise what follows, as in TeX: k_a², q_{ij}, v^n.
 function typeset(text) {
   return text.split(/([_^](?:\{[^}]*\}|[a-zA-Z0-9]+))/).map((part) => {
-    const raised = { _: "sub", "^": "sup" }[part[0]];
-    return raised && part.length > 1 ? element(raised, {}, part.slice(1).replace(/[{}]/g, "")) : part;
+    const tag = part.length > 1 && { _: "sub", "^": "sup" }[part[0]];
+    return tag ? element(tag, {}, part.slice(1).replace(/[{}]/g, "")) : part;
   });
 }
 
@@ -328,9 +328,10 @@ const signed = (number) => (number.startsWith("−") ? `(${number})` : number);
 function drawNumbers(view, step, at, [row, column]) {
   const { outAtt, outConv, out, weights, outWidth } = view.pass, n = row * outWidth + column;
   const [a, c, mixed] = [outAtt, outConv, out].map((map) => figure(plane(map, at.c)[n]));
-  const rates = [weights.alpha, weights.beta].map(figure);
+  const [alpha, beta] = [weights.alpha, weights.beta].map(figure);
   view.detail.parts.numbers.textContent = step < view.table.length ? ""
-    : `At ${written([row, column])}: ${rates[0]} · ${signed(a)} + ${signed(rates[1])} · ${signed(c)} = ${mixed}`;
+    : `At ${written([row, column])}: ${alpha} · ${signed(a)} + ${signed(beta)} · ${signed(c)} `
+      + `= ${mixed}`;
 }
 
 // ---- The widget -----------------------------------------------------------------------------
@@ -353,7 +354,8 @@ function makeControls(table, { heads, d }, set) {
     say: (n) => `${n} of ${table.length}` });
   const play = player(step, (value) => set({ step: value }), 2500);
   const index = (name, label, count) => slider({ name, label, min: 0, max: count - 1 });
-  const controls = { step: { ...step, box: element("div", { class: "steps" }, step.box, play.box) } };
+  const box = element("div", { class: "steps" }, step.box, play.box);
+  const controls = { step: { ...step, box } };
   if (heads > 1) controls.head = index("head", "Head n", heads);
   if (d > 1) controls.channel = index("channel", "Dimension e", d);
   return [controls, play];
@@ -396,8 +398,8 @@ function makeMaps(model, pass, hover, pin) {
     (step) => ({ pixel: within(model.get("pixel").map((n, axis) => n + step[axis])) })));
   const windowOf = (tensor) => once(`${tensor.name}_window`, (map) => {
     const step = isLight(tensor) ? 1 : pass.sizes.dilation;
-    const middle = () => (map.rows - 1) / 2;
-    const offset = (at) => ({ offset: at.map((n) => (clampTo(n, 0, map.rows - 1) - middle()) * step) });
+    const offset = (at) => ({ offset: at.map((n) =>
+      (clampTo(n, 0, map.rows - 1) - (map.rows - 1) / 2) * step) });
     return use(map, tensor.name, offset, (by) => {
       const cell = cellOf(tensor, lookAt(model, pass, model.get("offset")));
       return offset([Math.floor(cell / map.rows) + by[0], (cell % map.rows) + by[1]]);

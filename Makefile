@@ -61,8 +61,9 @@ gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the 
 	$(MAKE) --no-print-directory notebooks
 	$(BIN)/python benchmarks/attention_gpu.py
 
-runs: $(READY) ## train every arm on every task again, for chapter 08 (half an hour); finished runs are kept
+runs: $(READY) ## train every arm on every task again, for chapter 08 (an hour); finished runs are kept
 	$(BIN)/python -m acmix_edu.training.runs
+	$(BIN)/python -m acmix_edu.training.denoise
 
 bugs: $(READY) ## plant 25 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
 	$(BIN)/python tests/planted_bugs.py

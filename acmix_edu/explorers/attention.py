@@ -40,15 +40,15 @@ class AttentionExplorer(Explorer):
         pixel: (row, column) of the pixel that asks first; the centre when left out.
 
     Traits:
-        preset: the name of the module; one of your own without a name is called "own".
-        mode: "window", or "whole image": global attention with the same q, k and v.
-        kernel_att, dilation: of the window.
-        temperature: τ, from 0.25 to 4; the logits are divided by it.
-        position: whether pe, the position term, is in the logits.
-        head, channel: whose values and output are shown; the channel is one of the head's d.
-        pixel: (row, column) of the query.
-        key: the key whose numbers are written, in steps of the window from the query; beyond the
-            window or the image it is the nearest one inside.
+        - preset: the name of the module; one of your own without a name is called "own".
+        - mode: "window", or "whole image": global attention with the same q, k and v.
+        - kernel_att, dilation: of the window.
+        - temperature: τ, from 0.25 to 4; the logits are divided by it.
+        - position: whether pe, the position term, is in the logits.
+        - head, channel: whose values and output are shown; the channel is one of the head's d.
+        - pixel: (row, column) of the query.
+        - key: the key whose numbers are written, in steps of the window from the query; beyond the
+          window or the image it is the nearest one inside.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message

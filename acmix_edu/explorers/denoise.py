@@ -18,7 +18,7 @@ NUMBERS = ("step", "psnr", "alpha", "beta", "share", "drift", "entropy")
 class DenoiseExplorer(Explorer):
     """Scrub through the training of an ACmix that takes the noise out of pictures.
 
-    At the end of the arm "small-beta" it is :func:`acmix_edu.training.released.trained_acmix`. The
+    At the end of the arm "small-beta" it is :func:`~acmix_edu.training.released.trained_acmix`. The
     windows of attention of all four heads at one pixel, at 20 recorded moments, are computed by
     the view from the weights of that moment.
 

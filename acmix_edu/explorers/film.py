@@ -18,7 +18,7 @@ class FilmExplorer(Explorer):
     The same small ACmix learns to take noise out of pictures twice: "acmix" starts with shifts,
     "lost-init" with the random numbers that the published ResNet writes over them. Shown are the
     k² = 9 kernels of one of the N = 4 outputs of dimension 0, at 20 of the moments that
-    :func:`acmix_edu.training.released.film` returns.
+    :func:`~acmix_edu.training.released.film` returns.
 
     Args:
         moment: where to start, from 0 (before training) to 19.

@@ -110,7 +110,7 @@ function kernelTable(change) {
     const read = () => (input.value.trim() === "" ? NaN : Number(input.value));
     input.addEventListener("input", () => usable(read()) && change(n, read() || 0));
     input.addEventListener("blur", () => (input.value = input.dataset.value));
-    return element("div", { class: "cell" }, input, element("span", {}));
+    return element("div", { class: "weight" }, input, element("span", {}));
   };
   const resize = (k) => {
     if (table.children.length === k * k) return;

@@ -33,11 +33,11 @@ class KernelExplorer(Explorer):
         kernel: your own, ``[k, k]``, k = 3 or 5; the shift by (−1, −1) when left out.
 
     Traits:
-        kernel: its 9 or 25 numbers, row by row, each from −100 to 100.
-        pixel: (row, column) of the result whose sum is written out.
-        dims, sets: d from 1 to 2 and N from 1 to 4, of the grouped convolution.
-        part: "map", "kernel" or "output", the kind of part that is lit; channel: which output,
-            0 … 7; tap: which of its kernels, 0 … 24. Too large a number means the last.
+        - kernel: its 9 or 25 numbers, row by row, each from −100 to 100.
+        - pixel: (row, column) of the result whose sum is written out.
+        - dims, sets: d from 1 to 2 and N from 1 to 4, of the grouped convolution.
+        - part: "map", "kernel" or "output", the kind of part that is lit; channel: which output,
+          0 … 7; tap: which of its kernels, 0 … 24. Too large a number means the last.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message

@@ -26,13 +26,13 @@ class ShiftExplorer(Explorer):
             with values 0 … 1 are drawn as colours, of all others the first channel is.
 
     Traits:
-        dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper.
-        twice: whether a second shift, by dx2 and dy2, follows.
-        dx2, dy2: its displacement, −8 … 8.
-        border: "zeros" (Shift) or "roll" (``torch.roll``, by the negative displacement).
-        map: "numbers" (the small map), "flower" or, if an image was passed, "own".
-        pixel: (row, column) of the result whose reading is written out; a place beyond the
-            last pixel means the last.
+        - dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper.
+        - twice: whether a second shift, by dx2 and dy2, follows.
+        - dx2, dy2: its displacement, −8 … 8.
+        - border: "zeros" (Shift) or "roll" (``torch.roll``, by the negative displacement).
+        - map: "numbers" (the small map), "flower" or, if an image was passed, "own".
+        - pixel: (row, column) of the result whose reading is written out; a place beyond the
+          last pixel means the last.
 
     Raises:
         TypeError, ValueError: the image or a trait's new value cannot be used; the message

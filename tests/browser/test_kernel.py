@@ -89,8 +89,9 @@ READ = """(root) => {
   }
   const lit = [...root.querySelectorAll(".tile.lit")].map((tile) =>
     [tile.dataset.part, Number(tile.textContent.match(/\\d+/)[0])]);
-  const cells = [...root.querySelectorAll(".cell")].map((cell) =>
-    [cell.querySelector("input").value, cell.textContent, cell.style.background]);
+  const cells = [...root.querySelectorAll(".weight")].map((cell) =>
+    [cell.querySelector("input").value, cell.textContent, cell.style.background,
+      [cell, ...cell.children].map((part) => getComputedStyle(part).color)]);
   const heads = [...root.querySelectorAll(".heads button")].map((head) =>
     [head.querySelector("b").textContent, head.getAttribute("aria-pressed")]);
   return { rects, lit, cells, heads, verdict: text(".verdict"), sum: text(".sum"),
@@ -146,13 +147,15 @@ def check_bench(read, explorer, pixel):
     window = window[pixel[0] : pixel[0] + k, pixel[1] : pixel[1] + k].flatten().tolist()
     end = max(kernel.abs().max().item(), 1e-12)
     assert (len(read["cells"]), read["size"]) == (k * k, k)
-    for value, weight, (text, under, back) in zip(
+    for value, weight, (text, under, back, inks) in zip(
         window, explorer.kernel, read["cells"], strict=True
     ):
         assert float(text) == pytest.approx(weight, rel=1e-3)
         assert close(under.removeprefix("× "), value)
         rgb = colours([weight], -end, end, SIGNED)[0, :3]
         assert np.abs(np.array(re.findall(r"\d+", back), float) - rgb).max() <= 1
+        dark = rgb @ (0.3, 0.59, 0.11) <= 125
+        assert set(inks) == {"rgb(255, 255, 255)" if dark else "rgb(0, 0, 0)"}
     assert close(read["sum"].rpartition("= ")[2], explorer.result()[0][tuple(pixel)].item())
     terms = re.findall(r"(\S+) × (\S+)", read["sum"])
     used = [(w, v) for w, v in zip(explorer.kernel, window, strict=True) if w != 0]
@@ -342,7 +345,7 @@ def test_another_size(shown):
 
 def test_type_a_kernel(shown):
     """By the keyboard, cell after cell; what is no number changes nothing."""
-    cells = shown.root.locator(".cell input")
+    cells = shown.root.locator(".weight input")
     cells.nth(0).focus()
     for value in SOBEL:
         shown.page.keyboard.press("Control+a")

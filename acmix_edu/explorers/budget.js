@@ -1,6 +1,6 @@
 // The budget explorer: parameters, multiply-adds and memory of four operators, from one table.
 
-import { button, choice, element, explorer, memory, slider, headline } from "./kit.js";
+import { button, choice, element, explorer, headline, memory, slider } from "./kit.js";
 
 // ---- The formulas ---------------------------------------------------------------------------
 
@@ -349,8 +349,8 @@ function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes
   const [plain, mixed] = nets, k = state.kernel_conv, times = part(mixed, plain).toFixed(2);
   const exact = (value) => (measure === "memory" ? say(value) : grouped(value * bytes));
   const what = measure === "memory" ? "" : ` ${measure}`;
-  counted.textContent = `${state.network} on ${images} of 224×224 pixels, with ${k}×${k} convolutions: `
-    + `${exact(plain)}${what}; with ACmix: ${exact(mixed)}, ${times} times as much. A column is `
+  counted.textContent = `${state.network} on ${images} of 224×224 pixels, with ${k}×${k} `
+    + `convolutions: ${exact(plain)}${what}; with ACmix: ${exact(mixed)}, ${times} times as much. A column is `
     + "one block's ACmix, the line across it its convolution: choose a block.";
 }
 
@@ -358,9 +358,11 @@ function drawChart({ chart, keep, ends, share }, now, lit) {
   const { sizes, measure, key, half, costs, sums } = now;
   const curves = keep("curves", [key, ends], () => sharesByWidth(measure, sizes, ends));
   const points = (row) => row.map((y, n) => `${curves.places[n]} ${(100 - 100 * y).toFixed(2)}`);
-  const areas = ALL.map((stage, n) => element("path", { "data-stage": stage,
-    class: stage === lit ? "area lit" : "area",
-    d: `M${points(curves.rows[n]).join("L")}L${points(curves.rows[n + 1]).reverse().join("L")}Z` }));
+  const areas = ALL.map((stage, n) => {
+    const around = [...points(curves.rows[n]), ...points(curves.rows[n + 1]).reverse()];
+    const kind = stage === lit ? "area lit" : "area";
+    return element("path", { class: kind, "data-stage": stage, d: `M${around.join("L")}Z` });
+  });
   const x = along(Number(sizes.C), ends).toFixed(2);
   chart.svg.replaceChildren(...areas, element("path", { class: "fifty", d: "M0 50H100" }),
     element("path", { class: "cursor", d: `M${x} 0V100` }));

@@ -285,6 +285,7 @@ def test_lists(shown):
     seen = check(shown)
     assert not shown.control("batch").is_visible()
     shown.control("measure").select_option("memory")
+    shown.page.evaluate(TWO_FRAMES)
     assert shown.control("batch").is_visible()
     full = counts(shown.state(), 64, 56, 1)
     check(shown)

@@ -188,8 +188,9 @@ def test_first_drawing_and_every_control(shown):
     drawn = moved(shown, "kernel_conv", drawn)
     shown.root.get_by_text("seeded, untrained weights").wait_for()
     if shown.control("preset").count():
-        shown.control("preset").select_option("trained")
-        drawn = moved(shown, "preset", drawn)
+        for preset in ("trained", "hand-set"):
+            shown.control("preset").select_option(preset)
+            drawn = moved(shown, "preset", drawn)
     for name in SLIDERS:  # by keyboard
         shown.press_one(name)
         drawn = moved(shown, name, drawn)

@@ -115,6 +115,7 @@ function kernelTable(change) {
   const resize = (k) => {
     if (table.children.length === k * k) return;
     box.style.setProperty("--k", k);
+    box.classList.toggle("large", k > 3);
     table.setAttribute("aria-label", `Kernel ${k}×${k}`);
     table.replaceChildren(...Array.from({ length: k * k }, (_, n) => cellOf(n, k)));
   };

@@ -187,16 +187,15 @@ def test_first_drawing_and_every_control(shown):
     shown.control("kernel_conv").select_option("5")
     drawn = moved(shown, "kernel_conv", drawn)
     shown.root.get_by_text("seeded, untrained weights").wait_for()
-    if shown.control("preset").count():
-        for preset in ("trained", "hand-set"):
-            shown.control("preset").select_option(preset)
-            drawn = moved(shown, "preset", drawn)
     for name in SLIDERS:  # by keyboard
         shown.press_one(name)
         drawn = moved(shown, name, drawn)
     shown.control("kernel_conv").focus()
     shown.page.keyboard.press("ArrowUp")
-    moved(shown, "kernel_conv", drawn)
+    drawn = moved(shown, "kernel_conv", drawn)
+    for preset in ("trained", "hand-set"):
+        shown.control("preset").select_option(preset)
+        drawn = moved(shown, "preset", drawn)
 
 
 def test_extremes(chapter):

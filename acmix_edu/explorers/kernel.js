@@ -136,7 +136,7 @@ function drawTable({ table, resize }, kernel, pixels) {
     }
     const back = colour(value, -end, end, SIGNED).slice(0, 3);
     cell.style.cssText = `background: rgb(${back}); color: ${inkOn(back)}`;
-    under.textContent = `× ${figure(pixels[n])}`;
+    under.textContent = `${kernel.length > 9 ? "" : "× "}${figure(pixels[n])}`;  // 25 are narrow
   });
 }
 

@@ -443,6 +443,17 @@ def test_lay_a_kernel_on_the_bench(shown):
     assert shown.explorer.displacement() == (0, 1)
 
 
+@pytest.mark.parametrize("width", [320, 390, 700, 1280])
+def test_numbers_fit_into_their_cells(shown, width):
+    shown.page.set_viewport_size({"width": width, "height": 800})
+    for kernel in ([-0.125] * 9, [-0.25, 12.5, -10] * 8 + [0.04]):
+        shown.set(kernel=kernel)
+        cut = shown.root.locator(".weight, .weight *").evaluate_all(
+            "(all) => all.filter((p) => p.scrollWidth > p.clientWidth + 1).map((p) => p.outerHTML)"
+        )
+        assert cut == []
+
+
 def test_tap_on_a_phone(open_page, server):
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(f"{server}/{CHAPTER}")

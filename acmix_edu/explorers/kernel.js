@@ -333,7 +333,10 @@ function build(model, { redraw, set }) {
   const controls = { kernel: kernelControl(model, set),  // the others stand further down
     dims: { ...dims, box: "" }, sets: { ...sets, box: "" } };
   const maps = { picture: mapView("picture", "Picture"), result: mapView("result", "Convolution") };
-  const table = kernelTable((n, value) => set({ kernel: model.get("kernel").with(n, value) }));
+  // Between a new size and its frame the old cells still stand: what is past the end is left out.
+  const change = (n, value) =>
+    set({ kernel: model.get("kernel").map((old, m) => (m === n ? value : old)) });
+  const table = kernelTable(change);
   const line = (kind) => element("p", { class: kind });
   const view = { f, controls, maps, table, verdict: line("verdict"), sum: line("sum"),
     remember: memory(), plan: element("div", { class: "plan" }), words: line("words"),

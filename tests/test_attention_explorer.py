@@ -1,7 +1,5 @@
 """The attention explorer in Python: arguments, traits, and the weights to take away."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from traitlets import TraitError
 from acmix_edu import ACmix, global_attention, position_map, split_heads
 from acmix_edu.examples import colour_features, photograph
 from acmix_edu.explorers import AttentionExplorer
-from acmix_edu.explorers.loader import bundle
 from acmix_edu.training import trained_acmix
 
 
@@ -23,12 +20,6 @@ def module():
 @pytest.fixture
 def own(module):
     return AttentionExplorer(module, torch.randn(3, 9, 14), pixel=(0, 12))
-
-
-def test_bundled_names_differ():
-    text = bundle("engine.js", "kit.js", "attention.js")
-    names = re.findall(r"^(?:const|let|function|class)\s+(\w+)", text, re.MULTILINE)
-    assert len(names) == len(set(names))
 
 
 def test_weights_are_those_of_the_module(module, own):

@@ -10,15 +10,9 @@ from traitlets import TraitError
 from acmix_edu import ACmix, shift, shift_kernel
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import KernelExplorer
-from acmix_edu.explorers.loader import bundle
 from acmix_edu.training import trained_acmix
 
 FILES = ("engine.js", "kit.js", "kernel.js")
-
-
-def test_bundled_names_differ():
-    names = re.findall(r"^(?:const|let|function|class)\s+(\w+)", bundle(*FILES), re.MULTILINE)
-    assert len(names) == len(set(names))
 
 
 def test_starts_with_the_papers_shift():

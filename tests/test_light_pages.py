@@ -8,7 +8,7 @@ import pytest
 import tinycss2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
-from light_pages import italic, used_rules
+from light_pages import colourless, italic, used_rules
 from mathml import mathml
 
 
@@ -102,3 +102,20 @@ def test_only_rules_that_no_page_can_match_go():
     assert "".join(kept.split()) == (
         "a,.used>p{b:c}a:not(.gone){b:c}@mediascreen{.used{b:c}}@font-face{font-family:x}"
     )
+
+
+def test_only_what_looks_as_its_surroundings_in_every_theme_is_colourless(tmp_path):
+    css = """
+    html[data-theme="light"] .highlight { background: #fff; color: #080808 }
+    html[data-theme="light"] .highlight .k { color: #6730C5 } /* Keyword */
+    html[data-theme="light"] .highlight .n { color: #080808 } /* Name */
+    html[data-theme="light"] .highlight .p { color: #080808 } /* Punctuation */
+    html[data-theme="light"] .highlight .gs { font-weight: bold; color: #080808 }
+    html[data-theme="dark"] .highlight { background: #222; color: #F8F8F2 }
+    html[data-theme="dark"] .highlight .k { color: #F8F8F2 }
+    html[data-theme="dark"] .highlight .n { color: #F8F8F2 }
+    html[data-theme="dark"] .highlight .p { color: #F8F800 }
+    """
+    sheet = tmp_path / "pygments.css"
+    sheet.write_text("\n".join(line.strip() for line in css.splitlines()))
+    assert colourless(sheet) == ["n"]

@@ -1,7 +1,5 @@
 """The unfold explorer in Python: arguments, traits, kernels."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from traitlets import TraitError
 from acmix_edu import ACmix
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import UnfoldExplorer
-from acmix_edu.explorers.loader import bundle
 
 FILES = ("engine.js", "kit.js", "unfold.js")
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
@@ -21,11 +18,6 @@ def own():
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(3, 9, 14, generator=generator)
     return UnfoldExplorer(image, torch.randn(3, 5, 5, generator=generator))
-
-
-def test_bundled_names_differ():
-    names = re.findall(r"^(?:const|let|function|class)\s+(\w+)", bundle(*FILES), re.MULTILINE)
-    assert len(names) == len(set(names))
 
 
 def test_starts_with_the_brightness_of_the_flower():
@@ -126,7 +118,7 @@ def test_arguments_that_cannot_be_used(arguments, kind, says):
 )  # fmt: skip
 def test_traits_that_cannot_be_used(trait, value):
     explorer = UnfoldExplorer()
-    with pytest.raises(ValueError, match=f"{trait} must be .*came"):
+    with pytest.raises(ValueError, match=f"{trait}.* must be .*came"):
         setattr(explorer, trait, value)
 
 

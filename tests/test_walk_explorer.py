@@ -12,7 +12,6 @@ from traitlets import TraitError
 
 from acmix_edu import ACmix
 from acmix_edu.explorers import WalkExplorer
-from acmix_edu.explorers.loader import bundle
 from acmix_edu.explorers.walk import AXES, STEPS
 
 MODULES = [  # arguments and the sides of an image, odd and prime
@@ -86,12 +85,6 @@ def test_indices_are_well_written():
 
 
 # ---- Arguments and traits --------------------------------------------------------------------
-
-
-def test_bundled_names_differ():
-    text = bundle("engine.js", "kit.js", "walk.js")
-    names = re.findall(r"^(?:const|let|function|class)\s+(\w+)", text, re.MULTILINE)
-    assert len(names) == len(set(names))
 
 
 def test_by_default_no_map_is_empty():

@@ -1,11 +1,12 @@
 // The attention explorer: whom one pixel attends to, in every head, in its window or in the whole
-// image. Stage I, the output and its weights come from engine.js; here are those of one query.
+// image. Stage I, the output and its weights come from engine.js; here are the keys that one query sees.
 
 import {
-  aggregate, attentionWeights, entropyFraction, newMap, positionMap, project, reflect,
+  aggregate, attentionWeights, attentionWeightsAt, channelsOf, entropyFraction, newMap,
+  positionMap, project, reflect,
 } from "./engine.js";
 import {
-  AMOUNT, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
+  AMOUNT, IN_MEMORY, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
   memory, outline, pickable, reach, slider, steerable, toggle, headline
 } from "./kit.js";
 
@@ -24,23 +25,6 @@ export function keysOf(query, { height, width }, { whole, kernel, dilation }) {
   const pixels = places.map(([r, c]) => reflect(r, height) * width + reflect(c, width));
   const mirrored = places.map(([r, c]) => r < 0 || r >= height || c < 0 || c >= width);
   return { rows, columns, step, from, places, pixels, mirrored };
-}
-
-// softmax over the keys of q·(k - pe)/√d, for one query and each head; q is divided by τ before.
-export function weightsOfQuery({ q, k, pe }, heads, query, pixels) {
-  const size = q.height * q.width, d = q.channels / heads;
-  const own = query[0] * q.width + query[1];
-  return Array.from({ length: heads }, (_, head) => {
-    const logits = new Float64Array(pixels.length);
-    for (let e = 0; e < d; e++) {
-      const c = (head * d + e) * size, asks = q.data[c + own] / Math.sqrt(d);
-      pixels.forEach((pixel, t) =>
-        (logits[t] += asks * (k.data[c + pixel] - pe.data[e * size + pixel])));
-    }
-    const largest = extent(logits)[1], powers = logits.map((logit) => Math.exp(logit - largest));
-    const total = powers.reduce((sum, power) => sum + power, 0);
-    return powers.map((power) => power / total);
-  });
 }
 
 // What falls on each pixel, added up: the weights of its copies or, if all are 1, how many.
@@ -74,17 +58,11 @@ function stage1(model, { sizes, image, layer, remember }) {
     noPosition: layer("conv_p")[0].every((weight) => weight === 0) };
 }
 
-// Some channels of a map.
-const slice = (map, first, count) => {
-  const size = map.height * map.width;
-  return { ...map, channels: count, data: map.data.subarray(first * size, (first + count) * size) };
-};
-
 // The head's output, one channel; over the whole image at the query only, for each pixel of it
 // would have to read all others.
 function outputOf(model, view, now) {
   const { sizes: { d }, remember } = view, { v, keys, weights, pixel, head } = now;
-  const values = slice(v, head * d + model.get("channel"), 1);
+  const values = channelsOf(v, head * d + model.get("channel"), 1);
   if (now.whole) {
     const at = pixel[0] * v.width + pixel[1], data = new Float64Array(v.height * v.width).fill(NaN);
     data[at] = keys.pixels.reduce((sum, n, t) => sum + weights[head][t] * values.data[n], 0);
@@ -93,7 +71,8 @@ function outputOf(model, view, now) {
   const window = { heads: 1, kernel: now.kernel, dilation: now.dilation, stride: 1 };
   const depends = [window, head, ...["preset", "temperature", "position"].map((t) => model.get(t))];
   const attention = remember("attention", depends, () =>
-    attentionWeights(slice(now.q, head * d, d), slice(now.k, head * d, d), now.pe, window));
+    attentionWeights(channelsOf(now.q, head * d, d), channelsOf(now.k, head * d, d), now.pe,
+      window));
   return { values, data: remember("output", [depends, model.get("channel")], () =>
     aggregate(attention, values, window)).data };
 }
@@ -104,7 +83,7 @@ function computeView(model, view) {
   const now = { ...stage1(model, view), pixel, whole: model.get("mode") !== "window",
     kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
   const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
-  const weights = weightsOfQuery(now, sizes.heads, pixel, keys.pixels);
+  const weights = attentionWeightsAt(now, sizes.heads, pixel, keys.pixels);
   const [row, column] = (view.hoveredKey ?? model.get("key")).map((n, axis) =>
     clamp(n + keys.from[axis], 0, [keys.rows, keys.columns][axis] - 1));
   const t = row * keys.columns + column, box = boxOf(now, sizes);
@@ -151,7 +130,7 @@ function temperatureSlider() {
 }
 
 function makeControls(model, { sizes }) {
-  const presets = Object.keys(model.get("places")).map((name) => [name, name]);
+  const presets = sizes.presets.map((name) => [name, name]);
   return {
     ...(presets.length > 1 && {
       preset: choice({ name: "preset", label: "Weights", options: presets }) }),
@@ -199,7 +178,7 @@ function build(model, { redraw, set }) {
     where, element("div", { class: "maps kernels" }, ...boxes(Object.values(maps))), scale];
   const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
     where, scale, legend, remember: memory() };
-  picture.paint(height, width, photoOf(inputs.image));
+  picture.photo(inputs.image);
   followPointer(model, view, { redraw, set });
   const pair = (value) => value.length === 2 && value.every(Number.isSafeInteger);
   const inside = (value) => value.every((n, axis) => n >= 0 && n < [height, width][axis]);
@@ -249,15 +228,6 @@ function keyAt({ keys, v }, [row, column]) {
     .map((n, axis) => n - keys.from[axis]);
 }
 
-// The picture: channels 0, 1, 2 as red, green, blue, stretched where values leave 0 … 1.
-function photoOf({ data, channels, height, width }) {
-  const size = height * width, shown = channels >= 3 ? 3 : 1;
-  let [low, high] = extent(data.subarray(0, shown * size));
-  if (low >= 0 && high <= 1) [low, high] = [0, 1];
-  const level = (n) => Math.round((255 * (data[n] - low)) / (high - low || 1));
-  return (n) => [0, 1, 2].map((c) => level(n + (shown === 3 ? c * size : 0))).concat(255);
-}
-
 // ---- Drawing --------------------------------------------------------------------------------
 
 const percent = (weight) => `${Number((100 * weight).toPrecision(3))} %`.replace("-", "−");
@@ -278,8 +248,8 @@ function drawHeads(view, now) {
   view.heads.forEach((map, n) => {
     const entropy = entropyFraction(now.weights[n]), end = extent(now.sums[n])[1];
     map.draw(cutOut(now.sums[n], now.around, view.sizes), rows, columns, 0, end, AMOUNT);
-    Object.assign(map.backdrop, { width: columns, height: rows }).getContext("2d").drawImage(
-      view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
+    Object.assign(map.backdrop, { width: columns, height: rows }).getContext("2d", IN_MEMORY)
+      .drawImage(view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
     mark(map, now, ["attention", "here", "key"], corner);
     map.say(`Head ${n}: whom ${place(now.pixel)} attends to; entropy ${figure(entropy)}`);
     map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, max ${percent(end)}`,

@@ -10,14 +10,24 @@ from acmix_edu.acmix import ACmix
 from acmix_edu.attention import local_attention_weights, split_heads
 from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_acmix, colour_features, photograph
-from acmix_edu.explorers.explorer import Explorer, below, one_image, place, presets
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    below,
+    inside,
+    one_image,
+    one_of,
+    packed,
+    place,
+    presets,
+    weights_of,
+)
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training import trained_acmix
 
 MODES = ("window", "whole image")
 LEAST, MOST = 0.25, 4.0  # of the temperature
 MOST_KERNEL, MOST_DILATION = 13, 4  # unless the module has more
-LAYERS = ("conv1", "conv2", "conv3", "conv_p")
+LAYERS = ("conv1_", "conv2_", "conv3_", "conv_p_")
 
 
 class AttentionExplorer(Explorer):
@@ -88,10 +98,12 @@ class AttentionExplorer(Explorer):
         self._bounds = {"head": first.head, "channel": first.head_dim, "pixel": (height, width)}
         self._most = {"kernel_att": max(MOST_KERNEL, first.kernel_att)}
         self._most |= {"dilation": max(MOST_DILATION, first.dilation)}
-        layers, places = _pack(self._modules)
+        named = {name: _stage1_weights(module) for name, module in self._modules.items()}
+        layers, places = packed(named)
         constants = {"image": self._image.numpy().tobytes(), "layers": layers, "places": places}
         constants["sizes"] = {"heads": first.head, "d": first.head_dim, "channels": first.in_planes}
         constants["sizes"] |= {"height": height, "width": width, **self._most}
+        constants["sizes"]["presets"] = list(self._modules)
         start = {"preset": preset, "kernel_att": first.kernel_att, "dilation": first.dilation}
         start["head"] = first.head - 1 if head is None else whole_number("head", head, 0)
         start["pixel"] = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
@@ -124,12 +136,8 @@ class AttentionExplorer(Explorer):
 
     @traitlets.validate("preset", "mode")
     def _known(self, proposal):
-        offered = {"preset": list(self._modules), "mode": list(MODES)}[proposal.trait.name]
-        if proposal.value not in offered:
-            raise ValueError(
-                f"{proposal.trait.name} must be one of {offered}, but {proposal.value!r} came."
-            )
-        return proposal.value
+        offered = {"preset": self._modules, "mode": MODES}[proposal.trait.name]
+        return one_of(proposal.trait.name, proposal.value, offered)
 
     @traitlets.validate("kernel_att", "dilation")
     def _not_too_large(self, proposal):
@@ -156,11 +164,7 @@ class AttentionExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        for axis, value, bound in zip(
-            ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
-        ):
-            below(f"pixel's {axis}", value, bound)
-        return proposal.value
+        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _examples() -> dict[str, ACmix]:
@@ -185,14 +189,5 @@ def _input(image, channels: int) -> torch.Tensor:
     return colour_features(picture)
 
 
-def _pack(modules: dict) -> tuple[bytes, dict]:
-    """Return the weights of Stage I in one string of float32, and where each layer's lie."""
-    parts, places, first = [], {}, 0
-    for preset, module in modules.items():
-        places[preset] = {}
-        for name, value in module.state_dict().items():
-            if name.split(".")[0] in LAYERS:
-                places[preset][name.replace(".", "_")] = [first, first + value.numel()]
-                parts.append(value.flatten())
-                first += value.numel()
-    return torch.cat(parts).numpy().tobytes(), places
+def _stage1_weights(module: ACmix) -> dict[str, torch.Tensor]:
+    return {name: w for name, w in weights_of(module).items() if name.startswith(LAYERS)}

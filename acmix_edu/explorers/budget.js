@@ -225,7 +225,7 @@ const along = (C, [low, high]) =>
   100 * Math.min(Math.max(Math.log(C / low) / Math.log(high / low), 0), 1);
 
 function build(model, { redraw, set }) {
-  const networks = model.get("networks"), names = Object.keys(networks);
+  const networks = model.get("networks"), names = model.get("offered").network;
   const controls = controlsOf(model), widths = model.get("offered").channels;
   const ends = [widths[0], widths.at(-1)];
   const chart = chartOf((place) => set({ channels: widths.reduce((best, C) =>

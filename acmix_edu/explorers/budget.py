@@ -9,7 +9,7 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel
 from acmix_edu.cost import Cost, acmix_cost, model_cost, total
-from acmix_edu.explorers.explorer import Explorer
+from acmix_edu.explorers.explorer import Explorer, one_of
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.resnet import ResNet, conv3x3
 
@@ -75,13 +75,14 @@ class BudgetExplorer(Explorer):
     network = traitlets.Unicode("ResNet-50").tag(sync=True, state=True)
     stage = traitlets.Unicode("stage I").tag(sync=True, state=True)
 
-    offered = traitlets.Dict(read_only=True).tag(sync=True)  # trait: where its slider stops
+    offered = traitlets.Dict(read_only=True).tag(sync=True)  # trait: its values, in their order
     most = traitlets.Dict(read_only=True).tag(sync=True)
     networks = traitlets.Dict(read_only=True).tag(sync=True)  # name: see _network
 
     def __init__(self, module=None):
         start = {} if module is None else _sizes(module)
         offered = {t: sorted({*v, start.get(t, v[0])}) for t, v in OFFERED.items()}
+        offered["network"] = list(NETWORKS)
         networks = {name: _network(layers) for name, layers in NETWORKS.items()}
         constants = {"offered": offered, "most": MOST, "networks": networks}
         super().__init__("budget", constants, **start)
@@ -104,9 +105,7 @@ class BudgetExplorer(Explorer):
         name = proposal.trait.name
         known = {"measure": MEASURES, "network": tuple(NETWORKS), "stage": STAGES,
                  "precision": (4, 2)}[name]  # fmt: skip
-        if proposal.value not in known:
-            raise ValueError(f"{name} must be one of {known}, but {proposal.value!r} came.")
-        return proposal.value
+        return one_of(name, proposal.value, known)
 
     @traitlets.validate(*MOST)
     def _in_bounds(self, proposal):

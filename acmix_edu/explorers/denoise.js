@@ -1,6 +1,8 @@
 // The denoise explorer: the windows of attention of all heads at one pixel, through training.
 
-import { attentionWeights, entropyFraction, positionMap, project } from "./engine.js";
+import {
+  attentionWeightsAt, entropyFraction, positionMap, project, windowPixels,
+} from "./engine.js";
 import {
   AMOUNT, choice, element, explorer, figure, floats, mapView, memory, outline, pickable, player,
   slider, steerable,
@@ -36,18 +38,17 @@ function layersOf(weights, number, { in_planes: inputs, out_planes: outputs, hea
   return lengths.map((length) => weights.subarray(at, at += length));
 }
 
-function windowsOf(features, layers, sizes) {
-  const [qWeight, qBias, kWeight, kBias, pWeight, pBias] = layers;
-  const window = { heads: sizes.heads, kernel: sizes.kernel_att, dilation: 1, stride: 1 };
-  return attentionWeights(project(features, qWeight, qBias), project(features, kWeight, kBias),
-    positionMap(sizes.height, sizes.width, pWeight, pBias), window);
+// Stage I: the maps of queries and keys, and the position map.
+function mapsOf(features, [qWeight, qBias, kWeight, kBias, pWeight, pBias], { height, width }) {
+  return { q: project(features, qWeight, qBias), k: project(features, kWeight, kBias),
+    pe: positionMap(height, width, pWeight, pBias) };
 }
 
 // ---- The page -------------------------------------------------------------------------------
 
 function buildDenoise(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width } = sizes, told = model.get("told");
-  const arms = Object.keys(told), last = told[arms[0]].length - 1;
+  const { arms } = sizes, last = told[arms[0]].length - 1;
   const colours = floats(model.get("image")), weights = floats(model.get("weights"));
   const controls = {
     arm: choice({ name: "arm", label: "Arm", options: arms.map((name) => [name, name]) }),
@@ -57,9 +58,7 @@ function buildDenoise(model, { redraw, set }) {
   const steps = player(controls.moment, (moment) => set({ moment }), 400);
   const picture = mapView("picture", "Picture");
   const heads = Array.from({ length: sizes.heads }, (_, n) => mapView(`head${n}`, `Head ${n}`));
-  const size = height * width;
-  picture.paint(height, width, (n) =>
-    [0, 1, 2].map((c) => Math.round(255 * colours[c * size + n])).concat(255));
+  picture.photo({ data: colours, channels: 3, height, width });
   picture.say("The picture", "The square is the window. Point, tap or use arrow keys.");
   const numbers = element("dl", { class: "numbers" });
   const scale = element("p", {}, "A window shows the weights of the 49 pixels around the chosen "
@@ -87,17 +86,19 @@ function drawDenoise(model, view) {
   const pixel = view.hovered ?? model.get("pixel"), taps = k * k;
   const now = model.get("told")[arm][moment];
   const number = view.arms.indexOf(arm) * view.moments + moment;
-  const all = view.remember("windows", number, () =>
-    windowsOf(view.features, layersOf(view.weights, number, sizes), sizes));
+  const maps = view.remember("maps", number, () =>
+    mapsOf(view.features, layersOf(view.weights, number, sizes), sizes));
+  const read = windowPixels(height, width, { kernel: k, dilation: 1, stride: 1 });
   const place = pixel[0] * width + pixel[1], half = (k - 1) / 2;
+  const windows = attentionWeightsAt(maps, sizes.heads, pixel,
+    read.subarray(place * taps, (place + 1) * taps));
   const square = (side, kind) => ({ row: pixel[0] - (side - 1) / 2,
     column: pixel[1] - (side - 1) / 2, rows: side, columns: side, kind });
   outline(picture, [square(k, "attention"), square(1, "here")]);
   picture.frame.setAttribute("aria-label",
     `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
   heads.forEach((map, head) => {
-    const start = (head * height * width + place) * taps;
-    const weights = all.subarray(start, start + taps);
+    const weights = windows[head];
     map.draw(weights, k, k, 0, MOST / taps, AMOUNT);
     outline(map, [{ row: half, column: half, rows: 1, columns: 1, kind: "here" }]);
     const most = figure(Math.max(...weights) * taps), entropy = figure(entropyFraction(weights));

@@ -6,7 +6,7 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import pair
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import Explorer, below, one_image, place
+from acmix_edu.explorers.explorer import Explorer, below, inside, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import film
 
@@ -71,7 +71,7 @@ class DenoiseExplorer(Explorer):
             "weights": torch.cat(packed).numpy().tobytes(),
             "told": told,
             "sizes": {"height": height, "width": width, "in_planes": 4, "out_planes": 16,
-                      "heads": 4, "kernel_att": 7},
+                      "heads": 4, "kernel_att": 7, "arms": ARMS},
         }  # fmt: skip
         pixel = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
         super().__init__("denoise", constants, arm=arm, pixel=pixel)
@@ -94,9 +94,7 @@ class DenoiseExplorer(Explorer):
 
     @traitlets.validate("arm")
     def _known(self, proposal):
-        if proposal.value not in ARMS:
-            raise ValueError(f"arm must be one of {list(ARMS)}, but {proposal.value!r} came.")
-        return proposal.value
+        return one_of("arm", proposal.value, ARMS)
 
     @traitlets.validate("moment")
     def _recorded(self, proposal):
@@ -104,11 +102,7 @@ class DenoiseExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        for name, value, bound in zip(
-            ("row", "column"), proposal.value, self._picture.shape[1:], strict=True
-        ):
-            below(f"pixel's {name}", value, bound)
-        return proposal.value
+        return inside("pixel", proposal.value, self._picture.shape[1:])
 
 
 def _some(frames: list[dict]) -> list[dict]:

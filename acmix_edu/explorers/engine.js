@@ -8,6 +8,12 @@ export function newMap(channels, height, width) {
   return { data: new Float32Array(channels * height * width), channels, height, width };
 }
 
+// Some channels of a map, without a copy.
+export function channelsOf(map, first, count) {
+  const size = map.height * map.width;
+  return { ...map, channels: count, data: map.data.subarray(first * size, (first + count) * size) };
+}
+
 // ---- Stage I: project once ------------------------------------------------------------------
 
 // y_c(i,j) = b_c + Σ_a W_ca x_a(i,j): a 1×1 convolution.
@@ -109,6 +115,24 @@ export function attentionWeights(q, k, pe, { heads, kernel, dilation, stride }) 
     }
   }
   return weights;
+}
+
+// The same at one query [row, column], for any list of key pixels: an array for each head.
+export function attentionWeightsAt({ q, k, pe }, heads, query, pixels) {
+  const size = q.height * q.width, d = q.channels / heads, keys = pixels.length;
+  const own = query[0] * q.width + query[1];
+  const weights = new Float64Array(heads * keys), logits = new Float64Array(keys);
+  for (let head = 0; head < heads; head++) {
+    logits.fill(0);
+    for (let e = 0; e < d; e++) {
+      const c = (head * d + e) * size, asks = q.data[c + own] / Math.sqrt(d);
+      for (let o = 0; o < keys; o++) {
+        logits[o] += asks * (k.data[c + pixels[o]] - pe.data[e * size + pixels[o]]);
+      }
+    }
+    softmaxInto(weights, head * keys, logits);
+  }
+  return Array.from({ length: heads }, (_, n) => weights.subarray(n * keys, (n + 1) * keys));
 }
 
 // The values of a map pixel by pixel, [H·W, C], each changed by `change(value, n)`.

@@ -23,7 +23,8 @@ class Explorer(anywidget.AnyWidget):
 
     A subclass declares the traits that make its state with ``.tag(sync=True, state=True)``: they
     have controls, follow the view and are followed by it, stand in the page's address, and go
-    back to their start with "Reset". Everything else that the view needs is constant.
+    back to their start with "Reset". Everything else that the view needs is constant. The order of
+    a dict's names says nothing: Jupyter may sort them when it stores a notebook.
 
     Args:
         name: of the explorer in the page's address, and of its CSS class.
@@ -57,6 +58,45 @@ def below(name: str, value: int, bound: int) -> int:
     if not 0 <= value < bound:
         raise ValueError(f"{name} must be from 0 to {bound - 1}, but {value} came.")
     return value
+
+
+def inside(name: str, place: tuple, sides) -> tuple:
+    """Return the (row, column) if it lies in a map with these ``sides``, (height, width).
+
+    Raises:
+        ValueError: it does not.
+    """
+    for axis, value, side in zip(("row", "column"), place, sides, strict=True):
+        below(f"{name}'s {axis}", value, side)
+    return place
+
+
+def one_of(name: str, value, offered):
+    """Return ``value`` if it is one of those offered.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in offered:
+        raise ValueError(f"{name} must be one of {list(offered)}, but {value!r} came.")
+    return value
+
+
+def weights_of(module: ACmix) -> dict[str, torch.Tensor]:
+    """Return the module's weights by names without dots, as JavaScript has them."""
+    return {name.replace(".", "_"): value for name, value in module.state_dict().items()}
+
+
+def packed(groups: dict[str, dict[str, torch.Tensor]]) -> tuple[bytes, dict]:
+    """Return all tensors in one string of float32, and by group and name where each lies in it."""
+    places, parts, first = {}, [], 0
+    for group, named in groups.items():
+        places[group] = {}
+        for name, value in named.items():
+            places[group][name] = [first, first + value.numel()]
+            parts.append(value.flatten())
+            first += value.numel()
+    return torch.cat(parts).numpy().tobytes(), places
 
 
 def frozen(module: ACmix) -> ACmix:

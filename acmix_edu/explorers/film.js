@@ -38,7 +38,7 @@ export const apart = (of, channel) => {
 // ---- The page -------------------------------------------------------------------------------
 
 function buildFilm(model, { redraw, set }) {
-  const told = model.get("told"), starts = Object.keys(told), moments = told[starts[0]].length;
+  const told = model.get("told"), starts = Object.keys(TITLES), moments = told[starts[0]].length;
   const controls = {
     moment: slider({ name: "moment", label: "Training step", min: 0, max: moments - 1,
       say: (n) => String(told[starts[0]][n].step) }),
@@ -69,7 +69,7 @@ function buildFilm(model, { redraw, set }) {
 // Two lines over the moments, from 0 to the largest value, and a cursor.
 const CHARTS = { psnr: "Quality on the flower (PSNR, dB)", drift: "Distance from the shifts" };
 function chart(name, told) {
-  const lines = Object.values(told).map((frames) => frames.map((frame) => frame[name]));
+  const lines = Object.keys(TITLES).map((start) => told[start].map((frame) => frame[name]));
   const last = lines[0].length - 1, high = extent(lines.flat())[1];
   const path = (line) => line.map((value, n) =>
     `${n ? "L" : "M"}${(100 * n) / last} ${100 - (100 * value) / high}`).join("");
@@ -80,7 +80,7 @@ function chart(name, told) {
   const says = element("p", { class: "told", "data-told": name });
   const move = (moment) => {
     cursor.setAttribute("d", `M${(100 * moment) / last} 0V100`);
-    says.replaceChildren(...Object.keys(told).flatMap((start, n) => [
+    says.replaceChildren(...Object.keys(TITLES).flatMap((start, n) => [
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
       element("b", {}, figure(lines[n][moment])), " "]));
   };

@@ -3,7 +3,7 @@
 import torch
 import traitlets
 
-from acmix_edu.explorers.explorer import Explorer, below, place
+from acmix_edu.explorers.explorer import Explorer, below, inside, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import film
 
@@ -80,9 +80,7 @@ class FilmExplorer(Explorer):
 
     @traitlets.validate("cell")
     def _inside(self, proposal):
-        for name, value in zip(("row", "column"), proposal.value, strict=True):
-            below(f"cell's {name}", value, 9)
-        return proposal.value
+        return inside("cell", proposal.value, (9, 9))
 
 
 def _some(frames: list[dict]) -> list[dict]:

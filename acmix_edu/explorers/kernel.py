@@ -9,7 +9,7 @@ import traitlets
 
 from acmix_edu.depthwise import LearnableShift, shift_kernels
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, below, one_image, place
+from acmix_edu.explorers.explorer import Explorer, below, inside, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
@@ -133,11 +133,7 @@ class KernelExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        for name, value, bound in zip(
-            ("row", "column"), proposal.value, self._image.shape[1:], strict=True
-        ):
-            below(f"pixel's {name}", value, bound)
-        return proposal.value
+        return inside("pixel", proposal.value, self._image.shape[1:])
 
     @traitlets.validate("dims", "sets")
     def _drawable(self, proposal):
@@ -153,9 +149,7 @@ class KernelExplorer(Explorer):
 
     @traitlets.validate("part")
     def _known(self, proposal):
-        if proposal.value not in PARTS:
-            raise ValueError(f"part must be one of {PARTS}, but {proposal.value!r} came.")
-        return proposal.value
+        return one_of("part", proposal.value, PARTS)
 
 
 def _one_map(image) -> torch.Tensor:

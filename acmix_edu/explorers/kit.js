@@ -114,14 +114,38 @@ export function floats(bytes) {
   return new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
 }
 
-// Remember each stage until the values it depends on change.
+// Remember each stage until the values it depends on change; `has` says whether it is known.
 export function memory() {
   const kept = {};
-  return (stage, dependsOn, compute) => {
-    const key = JSON.stringify(dependsOn);
-    if (kept[stage]?.key !== key) kept[stage] = { key, value: compute() };
+  const remember = (stage, dependsOn, compute) => {
+    if (!remember.has(stage, dependsOn)) {
+      kept[stage] = { key: JSON.stringify(dependsOn), value: compute() };
+    }
     return kept[stage].value;
   };
+  remember.has = (stage, dependsOn) => kept[stage]?.key === JSON.stringify(dependsOn);
+  return remember;
+}
+
+// What may come a little later than the picture: do(what, count, step, done) calls step(0) …
+// step(count - 1) and then done(), each in its own task, so that input and frames come between.
+// The same `what` again goes on, another takes its place.
+export function later() {
+  let timer = 0, doing;
+  const stop = () => { clearTimeout(timer); doing = undefined; };
+  const next = (n, count, step, done) => {
+    timer = setTimeout(() => {
+      if (n === count) { stop(); done(); } else { step(n); next(n + 1, count, step, done); }
+    });
+  };
+  const start = (what, ...work) => {
+    const key = JSON.stringify(what);
+    if (doing === key) return;
+    stop();
+    doing = key;
+    next(0, ...work);
+  };
+  return { do: start, stop };
 }
 
 // A number for a reader: about three digits, a true minus sign.
@@ -136,9 +160,9 @@ export function figure(value) {
 // [smallest, largest], leaving out what is not a number.
 export function extent(values) {
   let low = Infinity, high = -Infinity;
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
+  for (let n = 0; n < values.length; n++) {
+    if (values[n] < low) low = values[n];
+    if (values[n] > high) high = values[n];
   }
   return [low, high];
 }
@@ -170,9 +194,10 @@ export function colour(value, low, high, stops) {
   return [level(0), level(1), level(2), 255];
 }
 
-// A colour in four bytes, as the pixels of a canvas hold it; and all shades of a scale.
+// A colour in four bytes, as the pixels of a canvas hold it (processors that browsers run on put
+// the lowest byte first); and all shades of a scale.
 const SHADES = 4096;
-const pack = (rgba) => new Uint32Array(Uint8ClampedArray.from(rgba).buffer)[0];
+const pack = ([r, g, b, a]) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
 const tables = new Map();
 function shadesOf(stops) {
   const shade = (_, n) => pack(colour(n, 0, SHADES - 1, stops));
@@ -201,12 +226,23 @@ export function mapView(name, ...heading) {
       return Number.isNaN(place) ? 0 : shades[Math.min(Math.max(place, 0), SHADES - 1)];
     });
   };
+  // Channels 0, 1, 2 as red, green, blue (one as grey), stretched where values leave 0 … 1.
+  view.photo = ({ data, channels, height, width }) => {
+    const size = height * width, step = channels >= 3 ? size : 0;
+    let [low, high] = extent(data.subarray(0, 2 * step + size));
+    if (low >= 0 && high <= 1) [low, high] = [0, 1];
+    const level = (n) => Math.round((255 * (data[n] - low)) / (high - low || 1));
+    view.paint(height, width, (n) => [level(n), level(n + step), level(n + 2 * step), 255]);
+  };
   view.say = (label, text) => {
     canvas.setAttribute("aria-label", label);
     if (text !== undefined) note.textContent = text;
   };
   return view;
 }
+
+// Canvases in the processor's memory: they are small, and often read back.
+export const IN_MEMORY = { willReadFrequently: true };
 
 function paint(view, rows, columns, packedColour) {
   const { canvas, overlay } = view;
@@ -218,8 +254,7 @@ function paint(view, rows, columns, packedColour) {
   }
   const pixels = new ImageData(columns, rows), packed = new Uint32Array(pixels.data.buffer);
   for (let n = 0; n < packed.length; n++) packed[n] = packedColour(n);
-  // In the processor's memory: these are small, and often read back.
-  canvas.getContext("2d", { willReadFrequently: true }).putImageData(pixels, 0, 0);
+  canvas.getContext("2d", IN_MEMORY).putImageData(pixels, 0, 0);
 }
 
 // Outline cells of a map: each shape is { row, column, rows, columns, kind }, kind a CSS class.

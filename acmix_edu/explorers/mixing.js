@@ -2,12 +2,12 @@
 // at the pixel under the pointer. All numbers come from engine.js, all drawing from kit.js.
 
 import {
-  aggregate, attentionKernel, attentionWeights, convolutionKernel, entropyFraction, fuseConvPath,
+  aggregate, attentionKernel, attentionWeights, channelsOf, convolutionKernel, entropyFraction, fuseConvPath,
   groupedConv, mix, mixGrids, norm, normShare, onGrid, positionMap, project, reflect, regroup,
   shiftKernels, sumInputs,
 } from "./engine.js";
 import {
-  AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, mapView, memory,
+  AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, later, mapView, memory,
   outline, pickable, reach, slider, steerable, headline
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
@@ -32,7 +32,8 @@ function convWeights({ sizes, weight }, kernel) {
   return [shiftKernels(sizes.out_planes, kernel), weight(kernel, "seeded_fc")];
 }
 
-// All stages for the model's state; each is computed again only when what it depends on changes.
+// All stages for the model's state; each is computed again only when what it depends on changes,
+// and of Stage II only the heads and channels that are asked for.
 function stages(model, data, remember) {
   const { sizes: { heads, stride, out_planes: channels }, weight, image, d } = data;
   const kernelAtt = model.get("kernel_att"), dilation = model.get("dilation");
@@ -42,18 +43,34 @@ function stages(model, data, remember) {
   const [q, k, v] = [linear("q", "conv1"), linear("k", "conv2"), linear("v", "conv3")];
   const pe = remember("pe", [], () =>
     positionMap(image.height, image.width, weight("conv_p_weight"), weight("conv_p_bias")));
-  const window = { heads, kernel: kernelAtt, dilation, stride };
-  const attention = remember("attention", window, () => attentionWeights(q, k, pe, window));
-  const outAtt = remember("outAtt", window, () => aggregate(attention, v, window));
-  const path = { channels, heads, groups: d, kernel: kernelConv, stride };
+  const window = { heads: 1, kernel: kernelAtt, dilation, stride };
+  const attention = (head) => remember(`attention ${head}`, window, () =>
+    attentionWeights(channelsOf(q, head * d, d), channelsOf(k, head * d, d), pe, window));
+  const outAtt = (c) => remember(`outAtt ${c}`, window, () =>
+    aggregate(attention(Math.floor(c / d)), channelsOf(v, c, 1), window));
+  const path = { channels, heads, kernel: kernelConv };
   const fused = remember("fused", path, () => fuseConvPath(...convWeights(data, kernelConv), path));
   const stacked = remember("stacked", [], () => regroup(q, k, v, heads));
-  const outConv = remember("outConv", path, () => groupedConv(stacked, fused, path));
-  const norms = [
-    remember("normAtt", window, () => norm(outAtt.data)),
-    remember("normConv", path, () => norm(outConv.data)),
-  ];
-  return { q, k, v, attention, outAtt, fused, outConv, norms };
+  const inputs = 3 * heads, one = { channels: 1, groups: 1, kernel: kernelConv, stride };
+  const outConv = (c) => remember(`outConv ${c}`, path, () =>
+    groupedConv(channelsOf(stacked, Math.floor(c / heads) * inputs, inputs),
+      fused.subarray(...[c, c + 1].map((n) => n * inputs * kernelConv ** 2)), one));
+  return { q, k, v, attention, outAtt, fused, outConv, dependsOn: [window, path] };
+}
+
+// The norms of both paths over all channels, for which all heads are needed: what is not known yet
+// comes a little later, head by head, and then the view is drawn again.
+function normsOf({ data: { sizes, d }, remember, rest, redraw }, { outAtt, outConv, dependsOn }) {
+  const channels = Array.from({ length: sizes.out_planes }, (_, c) => c);
+  const squares = (c) => remember(`squares ${c}`, dependsOn, () =>
+    [outAtt(c), outConv(c)].map((map) => norm(map.data) ** 2));
+  if (channels.every((c) => remember.has(`squares ${c}`, dependsOn))) {
+    const all = channels.map(squares);
+    return [0, 1].map((path) => Math.sqrt(all.reduce((sum, pair) => sum + pair[path], 0)));
+  }
+  rest.do(dependsOn, sizes.heads,
+    (head) => channels.slice(head * d, (head + 1) * d).forEach(squares), redraw);
+  return null;
 }
 
 // The kernels at one output pixel, summed over the input channels, on a common grid.
@@ -61,8 +78,8 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const { sizes: { heads, in_planes: inPlanes, out_planes: channels }, weight, d } = data;
   const k = model.get("kernel_att"), dilation = model.get("dilation"), head = model.get("head");
   const c = head * d + model.get("channel"), taps = k * k;
-  const place = head * outAtt.height * outAtt.width + pixel[0] * outAtt.width + pixel[1];
-  const weights = attention.subarray(place * taps, (place + 1) * taps);
+  const place = pixel[0] * outAtt(c).width + pixel[1];
+  const weights = attention(head).subarray(place * taps, (place + 1) * taps);
   const side = Math.max((k - 1) * dilation + 1, model.get("kernel_conv"));
   const projections = ["conv1", "conv2", "conv3"].map((name) => weight(`${name}_weight`));
   const byContent = attentionKernel(weights, projections[2], c, inPlanes);
@@ -73,27 +90,11 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   return { side, weights, a: onGrid(weights, dilation, side), att, conv, mixed };
 }
 
-// One channel of a map.
-function channelOf(map, c) {
-  const size = map.height * map.width;
-  return map.data.subarray(c * size, (c + 1) * size);
-}
-
-// The picture: channels 0, 1, 2 as red, green, blue (one channel as grey), stretched to the full
-// range where values lie outside 0 … 1.
-function pictureColours({ data, channels, height, width }) {
-  const size = height * width, last = channels >= 3 ? 2 : 0;
-  let [low, high] = extent(data.subarray(0, (last + 1) * size));
-  if (low >= 0 && high <= 1) [low, high] = [0, 1];
-  const level = (c, n) => Math.round((255 * (data[c * size + n] - low)) / (high - low || 1));
-  return (n) => [level(0, n), level(last / 2, n), level(last, n), 255];
-}
-
 // ---- The page -------------------------------------------------------------------------------
 
 function controls(model, { sizes, d }) {
   const start = model.get("start");
-  const presets = Object.keys(model.get("rates"));
+  const { presets } = sizes;
   const sizesOf = Object.values(model.get("rates")).flat().map(Math.abs);
   const span = Math.max(2, Math.ceil(Math.max(...sizesOf)));
   const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span,
@@ -165,9 +166,8 @@ function wires() {
 
 function drawStage1(model, data, view, { q, k, v }) {
   const { maps } = view, c = model.get("head") * data.d + model.get("channel");
-  const shown = { q: channelOf(q, c), k: channelOf(k, c), v: channelOf(v, c) };
-  for (const [name, values] of Object.entries(shown)) {
-    const end = reach(values);
+  for (const [name, map] of Object.entries({ q, k, v })) {
+    const values = channelsOf(map, c, 1).data, end = reach(values);
     maps[name].draw(values, q.height, q.width, -end, end, SIGNED);
     maps[name].say(`Map ${name} of head ${model.get("head")}, channel ${model.get("channel")}`,
       end > NOTHING ? `scale ±${figure(end)}` : "zero everywhere");
@@ -177,13 +177,14 @@ function drawStage1(model, data, view, { q, k, v }) {
 
 function drawPaths(model, view, { outAtt, outConv }, c) {
   const { maps } = view, [alpha, beta] = [model.get("alpha"), model.get("beta")];
-  const att = channelOf(outAtt, c), conv = channelOf(outConv, c), out = mix(att, conv, alpha, beta);
+  const { data: att, height, width } = outAtt(c), conv = outConv(c).data;
+  const out = mix(att, conv, alpha, beta);
   const end = reach(att, conv, out);
   const shown = { f_att: ["Attention path", att], f_conv: ["Convolution path", conv],
     f_out: ["Output", out] };
   for (const [name, [label, values]] of Object.entries(shown)) {
     const rms = figure(norm(values) / Math.sqrt(values.length));
-    maps[name].draw(values, outAtt.height, outAtt.width, -end, end, SIGNED);
+    maps[name].draw(values, height, width, -end, end, SIGNED);
     const seeded = name === "f_conv" && model.get("kernel_conv") !== model.get("sizes").kernel_conv;
     maps[name].say(`${label}, output channel ${c}; root mean square ${rms}`,
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
@@ -196,7 +197,9 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
 }
 
 function drawShare(model, data, view, norms) {
-  const share = normShare(...norms, model.get("alpha"), model.get("beta"));
+  view.share.setAttribute("aria-busy", !norms);
+  if (!norms && view.share.hasChildNodes()) return view.share.textContent;
+  const share = norms ? normShare(...norms, model.get("alpha"), model.get("beta")) : NaN;
   const percent = (part) => `${(100 * part).toFixed(0)} %`;
   const parts = Number.isFinite(share) ? { attention: share, convolution: 1 - share } : {};
   const bar = element("div", { class: "bar", "data-share": share });
@@ -207,7 +210,7 @@ function drawShare(model, data, view, norms) {
     text.append(path === "attention" ? " " : ", ", element("span", { class: "key" },
       element("span", { class: `swatch ${path}` }), ` ${path} ${percent(part)}`));
   }
-  if (!Number.isFinite(share)) text.append(" both paths are zero");
+  if (!Number.isFinite(share)) text.append(norms ? " both paths are zero" : " …");
   view.share.replaceChildren(bar, text);
   const words = text.textContent.replace(/\s+/g, " ");
   return words;
@@ -278,10 +281,11 @@ const whole = (n) => String(n).replace("-", "−");
 
 function build(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width, stride } = sizes;
-  const view = buildView(model, readData(model)), { maps } = view;
+  const view = { ...buildView(model, readData(model)), rest: later(), redraw }, { maps } = view;
   const read = () => {
+    view.rest.stop();
     Object.assign(view, { data: readData(model), remember: memory() });
-    maps.picture.paint(height, width, pictureColours(view.data.image));
+    maps.picture.photo(view.data.image);
     redraw();
   };
   maps.picture.say("The picture", "Solid: the attention window; dashed: the convolution kernel. "
@@ -292,6 +296,7 @@ function build(model, { redraw, set }) {
   let own;
   view.release = () => {
     for (const change of followed) model.off(change, read);
+    view.rest.stop();
     own?.release();
   };
   if (sizes.lift) {
@@ -357,7 +362,7 @@ function draw(model, view) {
   const { data, maps } = view, now = stages(model, data, view.remember);
   const pixel = view.hovered ?? model.get("pixel");
   drawPaths(model, view, now, drawStage1(model, data, view, now));
-  const share = drawShare(model, data, view, now.norms);
+  const share = drawShare(model, data, view, normsOf(view, now));
   drawMarks(model, data, view, pixel);
   const kernels = drawKernels(model, data, view, now, pixel, model.get("offset"));
   maps.picture.frame.setAttribute("aria-label",

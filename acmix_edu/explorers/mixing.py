@@ -8,7 +8,17 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import Explorer, below, one_image, place, presets
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    below,
+    inside,
+    one_image,
+    one_of,
+    packed,
+    place,
+    presets,
+    weights_of,
+)
 from acmix_edu.explorers.loader import bundle
 
 KERNEL_CONV_CHOICES = (1, 3, 5, 7)
@@ -92,11 +102,12 @@ class MixingExplorer(Explorer):
             "preset": preset,
             "image": self._image.numpy().tobytes(),
         }
-        weights, places = _pack(self._modules, self._seeded_fc)
+        named = {"seeded_fc": {str(k): fc for k, fc in self._seeded_fc.items()}}
+        weights, places = packed(named | {n: weights_of(m) for n, m in self._modules.items()})
         sizes = {name: getattr(module, name) for name in ("in_planes", "out_planes", "stride")}
         sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
-        sizes |= {"lift": _lift(self._image)}
+        sizes |= {"lift": _lift(self._image), "presets": list(self._modules)}
         constants = {"weights": weights, "places": places, "rates": rates, "sizes": sizes}
         super().__init__("mixing", constants, **start)
 
@@ -144,11 +155,7 @@ class MixingExplorer(Explorer):
 
     @traitlets.validate("preset")
     def _known(self, proposal):
-        if proposal.value not in self._modules:
-            raise ValueError(
-                f"preset must be one of {list(self._modules)}, but {proposal.value!r} came."
-            )
-        return proposal.value
+        return one_of("preset", proposal.value, self._modules)
 
     @traitlets.observe("preset")
     def _own_rates(self, change):
@@ -175,9 +182,7 @@ class MixingExplorer(Explorer):
     @traitlets.validate("kernel_conv")
     def _offered(self, proposal):
         offered = sorted({*KERNEL_CONV_CHOICES, next(iter(self._modules.values())).kernel_conv})
-        if proposal.value not in offered:
-            raise ValueError(f"kernel_conv must be one of {offered}, but {proposal.value} came.")
-        return proposal.value
+        return one_of("kernel_conv", proposal.value, offered)
 
     @traitlets.validate("head", "channel")
     def _existing(self, proposal):
@@ -185,11 +190,7 @@ class MixingExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        for name, value, bound in zip(
-            ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
-        ):
-            below(f"pixel's {name}", value, bound)
-        return proposal.value
+        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
@@ -207,16 +208,3 @@ def _lift(image: torch.Tensor) -> str:
         if torch.allclose(colour_features(image[:3] + 0.5), image, atol=1e-5):
             return "colour"
     return ""
-
-
-def _pack(modules: dict, seeded_fc: dict) -> tuple[bytes, dict]:
-    """Return all weights in one string of float32 bytes, and by preset and name where they lie."""
-    named = {("seeded_fc", str(k)): fc for k, fc in seeded_fc.items()}
-    for preset, module in modules.items():
-        state = module.state_dict().items()
-        named |= {(preset, name.replace(".", "_")): value for name, value in state}
-    places, first = {}, 0
-    for (preset, name), value in named.items():
-        places.setdefault(preset, {})[name] = [first, first + value.numel()]
-        first += value.numel()
-    return torch.cat([value.flatten() for value in named.values()]).numpy().tobytes(), places

@@ -78,7 +78,7 @@ export const marginOf = ({ height, width }) =>
 function readMaps(model) {
   const all = floats(model.get("values")), maps = {};
   let first = 0;
-  for (const [name, [channels, height, width]] of Object.entries(model.get("sizes"))) {
+  for (const [name, [channels, height, width]] of model.get("sizes")) {
     const data = all.subarray(first, first += channels * height * width);
     maps[name] = { data, channels, height, width, ...appearance(data, channels) };
   }
@@ -127,7 +127,7 @@ function controlsOf(sizes) {
     dy: along("dy", "Δy, columns", "left", "right"),
     border: choice({ name: "border", label: "What enters",
       options: [["zeros", "zeros: Shift"], ["roll", "other side: roll"]] }),
-    map: choice({ name: "map", label: "Map", options: Object.entries(sizes).map(
+    map: choice({ name: "map", label: "Map", options: sizes.map(
       ([name, [, height, width]]) => [name, `${kinds[name]}, ${height}×${width}`]) }),
     twice: toggle({ name: "twice", label: "second shift" }),
     dx2: along("dx2", "second Δx", "up", "down"),

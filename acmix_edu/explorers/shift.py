@@ -5,7 +5,7 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph, small_map
-from acmix_edu.explorers.explorer import Explorer, one_image, place
+from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.shift import shift
 
@@ -58,7 +58,7 @@ class ShiftExplorer(Explorer):
     pixel = place().tag(sync=True, state=True)
 
     values = traitlets.Bytes(read_only=True).tag(sync=True)
-    sizes = traitlets.Dict(read_only=True).tag(sync=True)  # map: [channels, height, width]
+    sizes = traitlets.List(read_only=True).tag(sync=True)  # map, [channels, height, width]
 
     def __init__(self, image=None):
         self._maps = {"numbers": small_map()[0], "flower": photograph("flower", 32)[0]}
@@ -66,7 +66,7 @@ class ShiftExplorer(Explorer):
             self._maps["own"] = _any_map(image)
         constants = {
             "values": torch.cat([f.flatten() for f in self._maps.values()]).numpy().tobytes(),
-            "sizes": {name: list(f.shape) for name, f in self._maps.items()},
+            "sizes": [[name, list(f.shape)] for name, f in self._maps.items()],
         }
         first = "numbers" if image is None else "own"
         super().__init__("shift", constants, pixel=(1, 1), map=first)
@@ -101,11 +101,7 @@ class ShiftExplorer(Explorer):
     @traitlets.validate("border", "map")
     def _offered(self, proposal):
         offered = {"border": BORDERS, "map": tuple(self._maps)}[proposal.trait.name]
-        if proposal.value not in offered:
-            raise ValueError(
-                f"{proposal.trait.name} must be one of {offered}, but {proposal.value!r} came."
-            )
-        return proposal.value
+        return one_of(proposal.trait.name, proposal.value, offered)
 
     @traitlets.validate("pixel")
     def _counted_from_zero(self, proposal):

@@ -78,8 +78,8 @@ function drawChart({ svg, top, bottom, note }, lines, [low, high], epoch, last, 
 }
 
 function buildTraining(model, { set }) {
-  const runs = model.get("runs"), tasks = Object.keys(runs);
-  const arms = Object.keys(runs[tasks[0]].arms).map((name) => [name, name]);
+  const runs = model.get("runs"), { tasks, arms: named } = model.get("names");
+  const arms = named.map((name) => [name, name]);
   const longest = Math.max(...tasks.map((task) => lastEpoch(runs[task])));
   const controls = {
     task: choice({ name: "task", label: "Task", options: tasks.map((name) => [name, name]) }),

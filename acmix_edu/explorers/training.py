@@ -2,7 +2,7 @@
 
 import traitlets
 
-from acmix_edu.explorers.explorer import Explorer
+from acmix_edu.explorers.explorer import Explorer, one_of
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.network import ARMS
 from acmix_edu.training.runs import RECORDS, records
@@ -47,13 +47,16 @@ class TrainingExplorer(Explorer):
 
     # task: { chance, arms: { arm: [a run for each seed] } }; see _curves
     runs = traitlets.Dict(read_only=True).tag(sync=True)
+    names = traitlets.Dict(read_only=True).tag(sync=True)  # of tasks and arms, in their order
 
     def __init__(self, runs=None, *, task="match", arm="acmix", beside="attention"):
         if runs is None:
             runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
         self._curves = _all_curves(runs)
         state = {"task": task, "arm": arm, "beside": beside}
-        super().__init__("training", {"runs": self._curves}, **state)
+        arms = list(next(iter(self._curves.values()))["arms"])
+        names = {"tasks": list(self._curves), "arms": arms}
+        super().__init__("training", {"runs": self._curves, "names": names}, **state)
 
     def run(self, arm: str | None = None) -> list[dict]:
         """Return the curves of the shown task and an arm, the shown one when left out, by seed.
@@ -68,9 +71,7 @@ class TrainingExplorer(Explorer):
     def _known(self, proposal):
         name = proposal.trait.name
         known = list(self._curves if name == "task" else next(iter(self._curves.values()))["arms"])
-        if proposal.value not in known:
-            raise ValueError(f"{name} must be one of {known}, but {proposal.value!r} came.")
-        return proposal.value
+        return one_of(name, proposal.value, known)
 
     @traitlets.validate("epoch")
     def _recorded(self, proposal):

@@ -34,11 +34,13 @@ export function multiplied(f, weights, t) {
 
 // One channel, moved down and to the right; what enters is zero.
 export function moved(map, down, right) {
-  const made = newMap(1, map.height, map.width);
-  made.data.forEach((_, n) => {
-    const row = Math.floor(n / map.width) - down, column = (n % map.width) - right;
-    made.data[n] = valueAt(map, row, column);
-  });
+  const { data, height, width } = map, made = newMap(1, height, width);
+  const first = Math.max(0, right), end = Math.min(width, width + right);
+  for (let row = 0; row < height; row++) {
+    const from = (row - down) * width - right;
+    if (row < down || row >= height + down || first >= end) continue;
+    made.data.set(data.subarray(from + first, from + end), row * width + first);
+  }
   return made;
 }
 
@@ -78,10 +80,16 @@ const total = (values) => values.reduce((sum, value) => sum + value, 0);
 // The convolution by its definition: pixel by pixel, in double precision.
 export function convolved(f, weights, moves, stride) {
   const made = newMap(1, Math.ceil(f.height / stride), Math.ceil(f.width / stride));
-  made.data.forEach((_, n) => {
+  for (let n = 0; n < made.data.length; n++) {
     const row = Math.floor(n / made.width) * stride, column = (n % made.width) * stride;
-    made.data[n] = total(productsAt(f, weights, row, column, moves));
-  });
+    let sum = 0;
+    for (let c = 0, w = 0; c < f.channels; c++) {
+      for (const [down, right] of moves) {
+        sum += weights[w++] * valueAt(f, row - down, column - right, c);
+      }
+    }
+    made.data[n] = sum;
+  }
   return made;
 }
 
@@ -173,18 +181,18 @@ function drawGrid(view, now, [row, column]) {
   [...grid.children].forEach((cell, t) => {
     const [down, right] = now.moves[t], weight = now.grey[t];
     const value = short(valueAt(f, row - down, column - right)), product = short(products[t]);
-    const outside = !contains(f, row - down, column - right);
+    const outside = !contains(f, row - down, column - right), added = t <= now.t;
     const times = element("span", { class: outside ? "outside" : "" }, `× ${value}`);
+    const spoken = (...words) => element("span", { class: "spoken" }, ...words);
     const parts = [element("b", {}, short(weight)), ...(f.channels === 1 ? [times] : []),
       element("span", {}, `= ${product}`)];
-    cell.replaceChildren(...parts);
-    const back = colour(rooted(weight), -end, end, SIGNED).slice(0, 3), added = t <= now.t;
+    cell.replaceChildren(spoken(`Cell ${nameOf(t, now.kernel)}: `), ...parts,
+      spoken(outside ? ", outside the picture" : "", added ? ", added" : ""));
+    const back = colour(rooted(weight), -end, end, SIGNED).slice(0, 3);
     cell.style.cssText = added ? `background: rgb(${back}); color: ${inkOn(back)}` : "";
     cell.className = `${added ? "added" : "waiting"}${t === now.t ? " chosen" : ""}`;
     cell.tabIndex = t === now.t ? 0 : -1;
     cell.setAttribute("aria-pressed", t === now.t);
-    cell.setAttribute("aria-label", `Cell ${nameOf(t, now.kernel)}: weight ${short(weight)}, `
-      + `product ${product}${outside ? ", outside the picture" : ""}${added ? ", added" : ""}`);
   });
   const soFar = figure(total(products.subarray(0, now.step)));
   line.textContent = `${f.channels === 1 ? "Weight × pixel = product." : "Weights, summed over the "
@@ -196,15 +204,6 @@ function drawGrid(view, now, [row, column]) {
 
 const TITLES = { picture: "Picture f", product: "1. Multiply", slid: "2. Move", sum: "3. Add",
   convolution: "The convolution", missing: "Still missing" };
-
-// Channels 0, 1, 2 as red, green, blue, or one as grey; stretched where values leave 0 … 1.
-function photoColours({ data, channels, height, width }) {
-  const size = height * width;
-  let [low, high] = extent(data);
-  if (low >= 0 && high <= 1) [low, high] = [0, 1];
-  const level = (n) => Math.round((255 * (data[n] - low)) / (high - low || 1));
-  return (n) => [0, 1, 2].map((c) => level(n + (channels === 3 ? c * size : 0))).concat(255);
-}
 
 // An arrow (as text, not as an emoji), and "1 down, 2 left".
 function wayOf([down, right]) {
@@ -321,7 +320,7 @@ function build(model, { redraw, set }) {
     element("div", { class: "maps" }, ...Object.values(maps).map((map) => map.box)), scale)];
   const view = { ...data, controls, parts, maps, kernels, scale, remember: memory(),
     reset: play.stop, release: play.stop };
-  maps.picture.paint(f.height, f.width, photoColours(f));
+  maps.picture.photo(f);
 
   const stride = () => model.get("stride"), bounds = [f.height, f.width];
   const within = (place) => place.map((n, axis) => Math.min(Math.max(n, 0), bounds[axis] - 1));

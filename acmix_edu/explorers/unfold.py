@@ -5,7 +5,7 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, one_image, place
+from acmix_edu.explorers.explorer import Explorer, inside, one_image, one_of, packed, place
 from acmix_edu.explorers.loader import bundle, source
 
 KERNEL_SIZES = (1, 3, 5, 7)
@@ -67,12 +67,11 @@ class UnfoldExplorer(Explorer):
         channels, height, width = self._image.shape
         self._kernels = _all_kernels(channels, own)
         named = {f"{preset}{k}": value for (preset, k), value in self._kernels.items()}
-        ends = np.cumsum([value.numel() for value in named.values()]).tolist()
-        places = {n: [end - named[n].numel(), end] for n, end in zip(named, ends, strict=True)}
+        kernels, places = packed({"kernels": named})
         constants = {
             "image": self._image.numpy().tobytes(),
-            "kernels": torch.cat([v.flatten() for v in named.values()]).numpy().tobytes(),
-            "places": places,
+            "kernels": kernels,
+            "places": places["kernels"],
             "sizes": {"channels": channels, "height": height, "width": width},
         }
         rim = 7 if image is None else 2  # the flower's; or the middle
@@ -104,11 +103,7 @@ class UnfoldExplorer(Explorer):
         few = list(range(1, MOST + 1))
         offered = {"preset": sorted({*presets}), "kernel_size": sorted({*sizes})}
         offered = offered.get(proposal.trait.name, few)
-        if proposal.value not in offered:
-            raise ValueError(
-                f"{proposal.trait.name} must be one of {offered}, but {proposal.value!r} came."
-            )
-        return proposal.value
+        return one_of(proposal.trait.name, proposal.value, offered)
 
     @traitlets.validate("step")
     def _counted(self, proposal):
@@ -122,13 +117,7 @@ class UnfoldExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        sides = self._image.shape[1:]
-        if not all(0 <= n < side for n, side in zip(proposal.value, sides, strict=True)):
-            raise ValueError(
-                f"pixel must be a (row, column) from (0, 0) to ({sides[0] - 1}, {sides[1] - 1}), "
-                f"but {proposal.value} came."
-            )
-        return proposal.value
+        return inside("pixel", proposal.value, self._image.shape[1:])
 
 
 def _picture(image, own) -> torch.Tensor:

@@ -157,15 +157,6 @@ function paintMap(view, tensor, values, rows, columns) {
   return `${from} ${figure(low)}, ${to} ${figure(high)}`;
 }
 
-// Channels 0, 1, 2 as red, green, blue (one as grey), stretched where values leave 0 … 1.
-function inputColours({ data, channels, height, width }) {
-  const size = height * width, last = channels >= 3 ? 2 : 0;
-  let [low, high] = extent(data.subarray(0, (last + 1) * size));
-  if (low >= 0 && high <= 1) [low, high] = [0, 1];
-  const level = (c, n) => Math.round((255 * (data[c * size + n] - low)) / (high - low || 1));
-  return (n) => [level(0, n), level(last / 2, n), level(last, n), 255];
-}
-
 // ---- Text -----------------------------------------------------------------------------------
 
 // Text in which _ and ^ lower and raise what follows, as in TeX: k_a², q_{ij}, v^n.
@@ -373,7 +364,7 @@ function build(model, { redraw, set }) {
   view.hovered = {};
   Object.assign(view, makeMaps(model, pass, hover, pin));
   for (const map of [view.thumbs.x, view.mapOf(view.tensors[0])]) {
-    map.paint(pass.height, pass.width, inputColours(pass.x));
+    map.photo(pass.x);
   }
   const whole = (value) => value.length === 2 && value.every(Number.isInteger);
   const bounds = [pass.outHeight, pass.outWidth];

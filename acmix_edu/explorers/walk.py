@@ -4,13 +4,21 @@ import copy
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_acmix, colour_features, photograph
-from acmix_edu.explorers.explorer import Explorer, below, frozen, one_image, place
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    below,
+    frozen,
+    inside,
+    one_image,
+    packed,
+    place,
+    weights_of,
+)
 from acmix_edu.explorers.loader import bundle, source
 
 
@@ -201,11 +209,11 @@ class WalkExplorer(Explorer):
         names = ("in_planes", "kernel_att", "kernel_conv", "stride", "dilation")
         sizes = {name: getattr(module, name) for name in names} | {"heads": module.head}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
-        weights, places = _pack_state(module)
+        weights, places = packed({"own": weights_of(module)})
         constants = {
             "image": self._image.numpy().tobytes(),
             "weights": weights,
-            "places": places,
+            "places": places["own"],
             "sizes": sizes,
             "table": _table(module, self._image),
             "words": AXES,
@@ -238,11 +246,7 @@ class WalkExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        for name, value, bound in zip(
-            ("row", "column"), proposal.value, self._bounds["pixel"], strict=True
-        ):
-            below(f"pixel's {name}", value, bound)
-        return proposal.value
+        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _legible() -> ACmix:
@@ -267,11 +271,3 @@ def _table(module: ACmix, image: torch.Tensor) -> list[dict]:
         }
         for step in STEPS
     ]
-
-
-def _pack_state(module: ACmix) -> tuple[bytes, dict]:
-    """Return all weights in one string of float32 bytes, and by name where they lie."""
-    state = {name.replace(".", "_"): value for name, value in module.state_dict().items()}
-    ends = np.cumsum([value.numel() for value in state.values()]).tolist()
-    places = {name: [end - state[name].numel(), end] for name, end in zip(state, ends, strict=True)}
-    return torch.cat([value.flatten() for value in state.values()]).numpy().tobytes(), places

@@ -2,7 +2,8 @@
 
 One style sheet in place of ten, without the rules that no page can match; the icons and the signs
 of the formulas in fonts that hold no others; scripts that wait for the page, figures that wait
-until they are near, each with its size, so that nothing moves when it comes.
+until they are near, each with its size, so that nothing moves when it comes; and code without the
+marks that colour nothing, which are half of a page's elements.
 """
 
 import hashlib
@@ -46,11 +47,15 @@ def lighten(app, exception):
     pages = {path: path.read_text("utf-8") for path in found}
     write_math_font(out / "_static/fonts/math.woff2", "".join(pages.values()))
     sheet = write_style_sheet(out, pages)
+    marks = re.compile(
+        rf'<span class="(?:{"|".join(colourless(out / "_static/pygments.css"))})">([^<]*)</span>'
+    )
     for path, page in pages.items():
         if sheet and "<head>" in page:
             page = one_sheet(page, sheet)
             page = later_scripts(page, out)
             page = page.replace(THEME, EARLY_THEME)
+            page = marks.sub(r"\1", page)
             page = re.sub("<img [^>]*>", lambda image, path=path: waiting(image[0], path), page)
             path.write_text(page, "utf-8")
 
@@ -211,6 +216,18 @@ def narrow(font, form: str, width: int) -> None:
 
 
 # Pages
+
+
+def colourless(sheet: Path) -> list[str]:
+    """Return the classes of code that look like the code around them, in every theme."""
+    rule = r"(html\S+) \.highlight(?: \.(\w+))? \{ (?:background: \S+; )?color: (\S+) \}"
+    found = re.findall(rule, sheet.read_text("utf-8"))
+    around = {theme: colour for theme, name, colour in found if not name}
+    looks = {name: True for _, name, _ in found if name}
+    for theme, name, colour in found:
+        if name and colour != around[theme]:
+            looks[name] = False
+    return [name for name, plain in looks.items() if plain]
 
 
 def one_sheet(page: str, sheet: str) -> str:

@@ -2,11 +2,14 @@
 (() => {
   const boxes =
     "div.math, table, pre, .pst-scrollable-table-container, .cell_output .text_html";
-  const mark = (box) => {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+  const isWide = (box) => box.scrollWidth > box.clientWidth + 1;
+  const mark = ([box, wide]) => {
+    if (wide) box.tabIndex = 0;
     else if (box.tabIndex === 0) box.removeAttribute("tabindex");
   };
-  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
+  // All are read before the first is changed: a page is laid out once, not once for each.
+  const sizes = new ResizeObserver((entries) =>
+    entries.map(({ target }) => [target, isWide(target)]).forEach(mark));
   for (const box of document.querySelectorAll(boxes)) {
     sizes.observe(box);
     for (const child of box.children) sizes.observe(child);

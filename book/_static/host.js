@@ -23,7 +23,8 @@
   // Binary traits are saved apart, as base64: put each back, as a DataView, where it belongs.
   function traits({ state, buffers = [] }) {
     for (const { path, data } of buffers) {
-      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+      const text = atob(data), bytes = new Uint8Array(text.length);
+      for (let n = 0; n < text.length; n++) bytes[n] = text.charCodeAt(n);
       const owner = path.slice(0, -1).reduce((value, key) => value[key], state);
       owner[path.at(-1)] = new DataView(bytes.buffer);
     }
@@ -97,5 +98,24 @@
     }
   }
 
-  scripts(VIEW).forEach(show);
+  // Each starts when it comes near the window; all of them, where the address names one.
+  const waiting = new Map(scripts(VIEW).map((script) => [script.parentElement, script]));
+  const near = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) =>
+      start(entry.target)), { rootMargin: "100%" });
+
+  function start(place) {
+    near.unobserve(place);
+    if (waiting.has(place)) show(waiting.get(place));
+    waiting.delete(place);
+  }
+
+  const startNamed = () => { if (location.hash.includes(":")) [...waiting.keys()].forEach(start); };
+  addEventListener("hashchange", startNamed);
+  startNamed();
+  for (const place of waiting.keys()) {
+    const message = place.querySelector(".explorer-message");
+    if (message) message.textContent = "This explorer starts when it comes into view.";
+    near.observe(place);
+  }
 })();

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 KIND = "application/vnd.jupyter.widget"
 
 
-def write_page(explorer, path, theme: str = "light") -> None:
+def write_page(explorer, path, theme: str = "light", sort_keys: bool = False) -> None:
     data = embed_data(views=[explorer], drop_defaults=False)
     parts = [(f"{KIND}-state+json", data["manager_state"])]
     parts += [(f"{KIND}-view+json", view) for view in data["view_specs"]]
-    scripts = "".join(script(kind, value) for kind, value in parts)
+    scripts = "".join(script(kind, value, sort_keys) for kind, value in parts)
     host = (ROOT / "book" / "_static" / "host.js").read_text(encoding="utf-8")
     style = {"light": "#fff; color: #222", "dark": "#121212; color: #ddd"}[theme]
     Path(path).write_text(
@@ -30,8 +30,8 @@ def write_page(explorer, path, theme: str = "light") -> None:
     )
 
 
-def script(kind: str, value: dict) -> str:
-    text = json.dumps(value).replace("</", r"<\/")
+def script(kind: str, value: dict, sort_keys: bool) -> str:
+    text = json.dumps(value, sort_keys=sort_keys).replace("</", r"<\/")
     return f'<div><script type="{kind}">{text}</script></div>'
 
 

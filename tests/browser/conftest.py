@@ -1,6 +1,7 @@
 """A Chromium with the network cut, the built book, and a server for it on this machine."""
 
 import functools
+import json
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from chromium import ARGUMENTS, executable
 from playwright.sync_api import sync_playwright
+
+from acmix_edu.explorers.loader import bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +84,28 @@ def open_page(browser):
 def page(open_page):
     """One such page, of a desk's size."""
     return open_page(viewport={"width": 1280, "height": 800})
+
+
+BESIDE = """async ([source, argument]) => {
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { inTest } = await import(url);
+  return inTest(JSON.parse(argument));
+}"""
+
+
+@pytest.fixture
+def beside(page):
+    """Call a JavaScript function that stands in an explorer's files, on a blank page.
+
+    `beside(files, function, argument)` returns what it returns.
+    """
+
+    def call(files, function, argument):
+        page.goto("about:blank")
+        source = f"{bundle(*files)}\nexport const inTest = {function};"
+        return page.evaluate(BESIDE, [source, json.dumps(argument)])
+
+    return call
 
 
 def let_home_through(complaints, route):

@@ -32,6 +32,19 @@ MARKUP = """(root) => {
   return copy.innerHTML;
 }"""
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# A frame for what was asked for, and then until nothing is still to come.
+SETTLED = f"""async () => {{
+  do await {TWO_FRAMES}; while (document.querySelector(".acmix-explorer [aria-busy=true]"));
+}}"""
+# Explorers start when they come into view.
+VIEWS = "script[type$='widget-view+json']"
+START_ALL = f"""async () => {{
+  for (const script of document.querySelectorAll("{VIEWS}")) {{
+    script.parentElement.scrollIntoView({{ behavior: "instant" }});
+    await {TWO_FRAMES};
+  }}
+  scrollTo({{ top: 0, behavior: "instant" }});
+}}"""
 
 
 def colours(values, low, high, stops):
@@ -63,8 +76,10 @@ class Shown:
     def __init__(self, page, name, number=0):
         self.page = page
         self.root = page.locator(f".acmix-explorer.{name}").nth(number)
+        page.locator(f"{VIEWS}, .jp-Notebook").first.wait_for(state="attached")
+        page.evaluate(START_ALL)
         self.root.wait_for()
-        page.evaluate(TWO_FRAMES)
+        page.evaluate(SETTLED)
 
     def state(self) -> dict:
         """The traits that make the state, as the view has them now."""
@@ -72,7 +87,7 @@ class Shown:
 
     def drawn(self) -> dict:
         """Every map by name, as [rows, columns, 4] levels."""
-        self.page.evaluate(TWO_FRAMES)
+        self.page.evaluate(SETTLED)
         return {
             name: np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
             for name, (height, width, data) in self.root.evaluate(READ).items()
@@ -80,7 +95,7 @@ class Shown:
 
     def markup(self) -> str:
         """Text and attributes of the explorer, and the values of its controls."""
-        self.page.evaluate(TWO_FRAMES)
+        self.page.evaluate(SETTLED)
         return self.root.evaluate(MARKUP)
 
     def control(self, name):
@@ -91,7 +106,7 @@ class Shown:
 
     def note(self, name) -> str:
         """The line below a map."""
-        self.page.evaluate(TWO_FRAMES)
+        self.page.evaluate(SETTLED)
         return self.root.locator(f'.map:has(canvas[data-map="{name}"]) .note').inner_text()
 
     def place(self, name, row, column):

@@ -13,7 +13,6 @@ from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix, global_attention, local_attention, split_heads, windows
 from acmix_edu.explorers import AttentionExplorer
-from acmix_edu.explorers.loader import bundle
 from acmix_edu.fast import multiplicity
 
 CHAPTER = "book/04_attention.html"
@@ -243,15 +242,6 @@ class Attention(Shown):
         return wanted
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def shown(page, server):
     page.goto(f"{server}/{CHAPTER}")
@@ -442,27 +432,20 @@ def test_your_own_module_and_image(page, tmp_path):
 
 # ---- attention.js against the package --------------------------------------------------------
 
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { keysOf, weightsOfQuery, folded } = await import(url);
-  return cases.map(({ q, k, pe, heads, sizes, query, window }) => {
-    const size = sizes.height * sizes.width, keys = keysOf(query, sizes, window);
-    const map = (data) => ({ ...sizes, channels: data.length / size, data });
-    const maps = { q: map(q), k: map(k), pe: map(pe) };
-    const weights = weightsOfQuery(maps, heads, query, keys.pixels);
-    const plain = (values) => Array.from(values, (value) => (isNaN(value) ? 0 : value));
-    return { weights: weights.map(plain), pixels: keys.pixels,
-      sums: weights.map((own) => plain(folded(own, keys.pixels, size))) };
-  });
-}"""
+FILES = ("engine.js", "kit.js", "attention.js")
+RUN = """(cases) => cases.map(({ q, k, pe, heads, sizes, query, window }) => {
+  const size = sizes.height * sizes.width, keys = keysOf(query, sizes, window);
+  const map = (data) => ({ ...sizes, channels: data.length / size, data });
+  const maps = { q: map(q), k: map(k), pe: map(pe) };
+  const weights = attentionWeightsAt(maps, heads, query, keys.pixels);
+  const plain = (values) => Array.from(values, (value) => (isNaN(value) ? 0 : value));
+  return { weights: weights.map(plain), pixels: keys.pixels,
+    sums: weights.map((own) => plain(folded(own, keys.pixels, size))) };
+})"""
 
 
-def test_mathematics_on_random_configurations(page, tmp_path):
+def test_mathematics_on_random_configurations(beside):
     """Weights of one query; over the whole image the average of addresses by global_attention."""
-    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
-    page.goto((tmp_path / "blank.html").as_uri())
-    names = "{ keysOf, weightsOfQuery, folded }"
-    module = f"{bundle('engine.js', 'kit.js', 'attention.js')}\nexport {names};"
     rng, generator = random.Random(0), torch.Generator().manual_seed(0)
     cases, wanted = [], []
     for n in range(100):
@@ -484,9 +467,9 @@ def test_mathematics_on_random_configurations(page, tmp_path):
         flat = {name: f.flatten().tolist() for name, f in (("q", q), ("k", k), ("pe", pe))}
         cases.append({**flat, "heads": heads, "sizes": {"height": height, "width": width},
                       "query": [i, j], "window": window})  # fmt: skip
-    for made, sums in zip(page.evaluate(RUN, [module, cases]), wanted, strict=True):
+    for made, sums in zip(beside(FILES, RUN, cases), wanted, strict=True):
         got = torch.tensor(made["sums"], dtype=torch.float64)
-        torch.testing.assert_close(got, sums, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(got, sums, rtol=1e-8, atol=1e-12)
         total = torch.tensor(made["weights"], dtype=torch.float64).sum(1)
         torch.testing.assert_close(total, torch.ones_like(total))
 

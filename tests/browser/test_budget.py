@@ -12,7 +12,6 @@ from shown import TWO_FRAMES, Shown
 
 from acmix_edu import acmix_cost, conv_cost
 from acmix_edu.explorers import BudgetExplorer
-from acmix_edu.explorers.loader import bundle
 
 CHAPTER = "book/06_resnet.html"
 FIELDS = {"multiply-adds": "multiply_adds", "parameters": "parameters", "memory": "activations"}
@@ -396,15 +395,12 @@ def test_what_is_seen_is_what_is_said(open_page, server):
 # ---- The formulas alone ----------------------------------------------------------------------
 
 Size = namedtuple("Size", "channels heads side stride kernel_att kernel_conv")
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { costsOf, sizesOf, halfFrom } = await import(url);
-  return cases.map(([measure, state]) => {
-    const sizes = sizesOf(state), costs = Object.entries(costsOf(measure, sizes));
-    return [Object.fromEntries(costs.map(([stage, cost]) => [stage, `${cost}`])),
-      `${halfFrom(measure, sizes)}`];
-  });
-}"""
+FILES = ("kit.js", "budget.js")
+RUN = """(cases) => cases.map(([measure, state]) => {
+  const sizes = sizesOf(state), costs = Object.entries(costsOf(measure, sizes));
+  return [Object.fromEntries(costs.map(([stage, cost]) => [stage, `${cost}`])),
+    `${halfFrom(measure, sizes)}`];
+})"""
 
 
 def random_size(rng):
@@ -413,14 +409,11 @@ def random_size(rng):
 
 
 @pytest.mark.parametrize("measure", FIELDS)
-def test_formulas_equal_package(page, tmp_path, measure):
+def test_formulas_equal_package(beside, measure):
     """Whole numbers, equal to the last digit; and where Stage I becomes half."""
-    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
-    page.goto((tmp_path / "blank.html").as_uri())
     rng = random.Random(measure)
     sizes = [random_size(rng) for _ in range(200)]
-    source = bundle("kit.js", "budget.js") + "\nexport { costsOf, sizesOf, halfFrom };"
-    got = page.evaluate(RUN, [source, [[measure, size._asdict()] for size in sizes]])
+    got = beside(FILES, RUN, [[measure, size._asdict()] for size in sizes])
     for size, (costs, half) in zip(sizes, got, strict=True):
         state = size._asdict() | {"measure": measure, "batch": 1, "precision": 1}
         wanted = counts(state, size.channels, size.side, size.stride)

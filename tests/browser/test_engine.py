@@ -1,7 +1,6 @@
 """engine.js against the package: every stage, on random configurations and the golden vectors."""
 
 import base64
-import json
 import random
 from pathlib import Path
 from types import MappingProxyType
@@ -13,13 +12,10 @@ import torch
 from acmix_edu import ACmix
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = (ROOT / "acmix_edu" / "explorers" / "engine.js").read_text(encoding="utf-8")
 PATHS = ("attention", "convolution", "mix")
 CONFIGURATIONS, BATCH = 500, 50
 
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const engine = await import(url);
+RUN = """(cases) => {
   const plain = (value) => Array.from(value.data ?? value);
   const packed = (value) => {  // float64 bytes as base64: Playwright is slow with long lists
     const bytes = new Uint8Array(Float64Array.from(plain(value)).buffer);
@@ -29,8 +25,8 @@ RUN = """async ([source, cases]) => {
     }
     return btoa(text);
   };
-  return JSON.parse(cases).map(({ x, weights, sizes, pixel }) => {
-    const made = engine.acmix({ ...x, data: Float32Array.from(x.data) }, weights, sizes);
+  return cases.map(({ x, weights, sizes, pixel }) => {
+    const made = acmix({ ...x, data: Float32Array.from(x.data) }, weights, sizes);
     const { heads, kernelAtt, kernelConv, dilation } = sizes;
     const channels = made.q.channels, inPlanes = x.channels, d = channels / heads;
     const side = Math.max((kernelAtt - 1) * dilation + 1, kernelConv), taps = kernelAtt ** 2;
@@ -38,17 +34,16 @@ RUN = """async ([source, cases]) => {
     const place = (Math.floor(c / d) * pixels + i * made.out.width + j) * taps;
     const window = made.attention.subarray(place, place + taps);
     const projections = ["q", "k", "v"].map((name) => weights[name].weight);
-    const att = engine.attentionKernel(window, weights.v.weight, c, inPlanes);
-    const conv = engine.convolutionKernel(made.fused, projections, c,
-      { heads, channels, inPlanes });
-    const grids = [engine.onGrid(engine.sumInputs(att, inPlanes), dilation, side),
-      engine.onGrid(engine.sumInputs(conv, inPlanes), 1, side)];
-    const mixed = engine.mixGrids(...grids, weights.alpha, weights.beta);
-    const norms = [engine.norm(made.outAtt.data), engine.norm(made.outConv.data)];
-    const all = { ...made, share: [engine.normShare(...norms, weights.alpha, weights.beta)],
-      entropy: [engine.entropyFraction(window)],
+    const att = attentionKernel(window, weights.v.weight, c, inPlanes);
+    const conv = convolutionKernel(made.fused, projections, c, { heads, channels, inPlanes });
+    const grids = [onGrid(sumInputs(att, inPlanes), dilation, side),
+      onGrid(sumInputs(conv, inPlanes), 1, side)];
+    const mixed = mixGrids(...grids, weights.alpha, weights.beta);
+    const norms = [norm(made.outAtt.data), norm(made.outConv.data)];
+    const all = { ...made, share: [normShare(...norms, weights.alpha, weights.beta)],
+      entropy: [entropyFraction(window)],
       kernels: [...grids, mixed].map((grid) => plain(grid.map((v) => (isNaN(v) ? 0 : v)))).flat(),
-      shift: engine.shiftKernels(channels, kernelConv) };
+      shift: shiftKernels(channels, kernelConv) };
     return Object.fromEntries(Object.entries(all).map(([name, v]) => [name, packed(v)]));
   });
 }"""
@@ -105,9 +100,7 @@ def expected(module, x, pixel):
         kernels = module.effective_kernels(x, i, j)
         share = module.norm_share(x)
     n, d, m = module.head, module.head_dim, 3 * module.head
-    fused = torch.einsum(
-        "otpr,tm->ompr", module.dep_conv.weight, module.fc.weight.flatten(1)
-    )
+    fused = torch.einsum("otpr,tm->ompr", module.dep_conv.weight, module.fc.weight.flatten(1))
     assert fused.shape == (n * d, m, module.kernel_conv, module.kernel_conv)
     window = stages["att"][0, c // d, :, i, j]
     entropy = -torch.special.xlogy(window, window).sum() / max(np.log(len(window)), 1e-300)
@@ -127,9 +120,9 @@ def expected(module, x, pixel):
     }, {"kernels": terms}
 
 
-def run(page, cases):
+def run(beside, cases):
     """Evaluate the cases by engine.js in the page: for each, every stage as a flat array."""
-    made = page.evaluate(RUN, [ENGINE, json.dumps(cases)])
+    made = beside(["engine.js"], RUN, cases)
     return [{n: np.frombuffer(base64.b64decode(v)) for n, v in stages.items()} for stages in made]
 
 
@@ -147,15 +140,8 @@ def assert_equal(got, want, what, cancelled=MappingProxyType({})):
         assert error < 1e-5, f"{what}: {name} is off by {error:.1e} of its largest value"
 
 
-@pytest.fixture
-def blank(page, tmp_path):
-    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
-    page.goto((tmp_path / "blank.html").as_uri())
-    return page
-
-
 @pytest.mark.parametrize("batch", range(CONFIGURATIONS // BATCH))
-def test_engine_equals_package(blank, batch):
+def test_engine_equals_package(beside, batch):
     torch.set_num_threads(1)
     rng, generator = random.Random(batch), torch.Generator().manual_seed(batch)
     cases, wants, labels = [], [], []
@@ -168,12 +154,12 @@ def test_engine_equals_package(blank, batch):
         cases.append(as_case(module, x, pixel))
         wants.append(expected(module, x, pixel))  # stages, sizes of terms
         labels.append(f"{config} on {height}×{width}, pixel and channel {pixel}")
-    for got, want, label in zip(run(blank, cases), wants, labels, strict=True):
+    for got, want, label in zip(run(beside, cases), wants, labels, strict=True):
         assert_equal(got, want[0], label, want[1])
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_engine_equals_published_module(blank, number):
+def test_engine_equals_published_module(beside, number):
     with np.load(ROOT / "tests" / "golden" / f"official_{number}.npz") as stored:
         golden = dict(stored)
     c_in, c_out, kernel_att, heads, kernel_conv, stride, dilation = golden["config"].tolist()
@@ -183,21 +169,16 @@ def test_engine_equals_published_module(blank, number):
     module.load_state_dict(state, strict=True)
     images = torch.tensor(golden["x"])
     cases = [as_case(module, image[None], [0, 0, 0]) for image in images]
-    for got, want in zip(run(blank, cases), golden["y"], strict=True):
+    for got, want in zip(run(beside, cases), golden["y"], strict=True):
         assert_equal({"out": got["out"]}, {"out": torch.tensor(want)}, f"official_{number}")
 
 
-def test_reflect_is_numpys(blank):
+def test_reflect_is_numpys(beside):
     """Where an index lands, far beyond several borders."""
     sides = range(1, 8)
-    got = blank.evaluate(
-        """async ([source, sides]) => {
-          const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-          const { reflect } = await import(url);
-          return sides.map((side) => [...Array(41).keys()].map((n) => reflect(n - 20, side)));
-        }""",
-        [ENGINE, list(sides)],
-    )
+    everywhere = """(sides) => sides.map((side) =>
+      [...Array(41).keys()].map((n) => reflect(n - 20, side)))"""
+    got = beside(["engine.js"], everywhere, list(sides))
     for side, indices in zip(sides, got, strict=True):
         padded = np.pad(np.arange(side), 20, mode="reflect" if side > 1 else "edge")
         assert indices == padded[:41].tolist()

@@ -4,9 +4,11 @@ import random
 import re
 
 import pytest
+import torch
+from alone import write_page
 from shown import TWO_FRAMES, Shown
 
-from acmix_edu import explorers
+from acmix_edu import ACmix, explorers
 
 PLACES = [  # every explorer, on the page that shows it
     ("book/index", "mixing"),
@@ -170,3 +172,25 @@ def test_no_explorer_is_left_out():
     widgets = [getattr(explorers, name) for name in explorers.__all__]
     widgets = [w for w in widgets if issubclass(w, explorers.explorer.Explorer)]
     assert {w.__name__.removesuffix("Explorer").lower() for w in widgets} == shown
+
+
+def made(name) -> explorers.explorer.Explorer:
+    """An explorer by its name in the address, with names that are not in alphabetical order."""
+    if name == "mixing":
+        modules = {preset: ACmix(3, 8, head=2) for preset in ("two", "one")}
+        return explorers.MixingExplorer(modules, torch.rand(3, 12, 12))
+    return getattr(explorers, f"{name.capitalize()}Explorer")()
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in PLACES}))
+def test_the_order_of_names_says_nothing(page, tmp_path, name):
+    """A stored notebook has the names of its dicts sorted: the same must be drawn."""
+    explorer, seen = made(name), []
+    for sort_keys in (False, True):
+        write_page(explorer, tmp_path / "page.html", sort_keys=sort_keys)
+        page.goto((tmp_path / "page.html").as_uri())
+        seen.append(Shown(page, name))
+        seen[-1] = (seen[-1].drawn(), seen[-1].markup())
+    (drawn, markup), (again, markup_again) = seen
+    assert {n: d.tobytes() for n, d in drawn.items()} == {n: d.tobytes() for n, d in again.items()}
+    assert markup == markup_again

@@ -14,7 +14,6 @@ from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import shift
 from acmix_edu.explorers import KernelExplorer
-from acmix_edu.explorers.loader import bundle
 
 CHAPTER = "book/03_depthwise.html"
 SOBEL = [-1.0, 0, 1, -2, 0, 2, -1, 0, 1]
@@ -247,14 +246,6 @@ def check_words(words, part, maps, kernels, outputs, module):
         e, n = divmod(c, module.kernels)
         assert words.startswith(f"Output {c} = e·N + n: dimension e = {e}, set n = {n}.")
         assert f"maps {min(maps)} … {max(maps)}," in words
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -495,22 +486,15 @@ def test_your_own_map_and_kernel(page, tmp_path):
 
 # ---- kernel.js against the package -----------------------------------------------------------
 
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { convolved, copied, windowAt, displacementOf } = await import(url);
-  return cases.map(({ f, kernel, pixel, move }) => {
-    const map = { ...f, data: Float32Array.from(f.data) }, k = Math.sqrt(kernel.length);
-    return [convolved(map, kernel).data, copied(map, move).data, windowAt(map, pixel, k),
-      displacementOf(kernel) ?? []].map((values) => Array.from(values));
-  });
-}"""
+FILES = ("engine.js", "kit.js", "kernel.js")
+RUN = """(cases) => cases.map(({ f, kernel, pixel, move }) => {
+  const map = { ...f, data: Float32Array.from(f.data) }, k = Math.sqrt(kernel.length);
+  return [convolved(map, kernel).data, copied(map, move).data, windowAt(map, pixel, k),
+    displacementOf(kernel) ?? []].map((values) => Array.from(values));
+})"""
 
 
-def test_mathematics_on_random_configurations(page, tmp_path):
-    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
-    page.goto((tmp_path / "blank.html").as_uri())
-    exports = "export { convolved, copied, windowAt, displacementOf };"
-    module = f"{bundle('engine.js', 'kit.js', 'kernel.js')}\n{exports}"
+def test_mathematics_on_random_configurations(beside):
     rng, generator = random.Random(0), torch.Generator().manual_seed(0)
     cases, explorers = [], []
     for n in range(100):
@@ -525,7 +509,7 @@ def test_mathematics_on_random_configurations(page, tmp_path):
         cases.append({"f": f, "kernel": explorer.kernel, "pixel": pixel, "move": move})
         explorers.append(explorer)
     made = [[torch.tensor(values, dtype=torch.float32) for values in case]
-            for case in page.evaluate(RUN, [module, cases])]  # fmt: skip
+            for case in beside(FILES, RUN, cases)]  # fmt: skip
     for (result, copy, window, move), explorer, case in zip(made, explorers, cases, strict=True):
         x, k = explorer.current_image(), len(explorer.current_kernel())
         row, column = case["pixel"]

@@ -139,15 +139,6 @@ def explorer_of(page):
     return MixingExplorer(modules, image, **look)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def same(a, b):
     return a.shape == b.shape and bool((a == b).all())
 
@@ -287,8 +278,10 @@ def test_numbers_of_a_kernel_cell(chapter):
             assert number(low) == pytest.approx(np.nanmin(kernel), rel=0.06, abs=6e-4)
             assert number(high) == pytest.approx(np.nanmax(kernel), rel=0.06, abs=6e-4)
             value = kernel[middle + row, middle + column]
-            assert said == "–" if np.isnan(value) else number(said) == pytest.approx(
-                value, rel=0.06, abs=6e-4
+            assert (
+                said == "–"
+                if np.isnan(value)
+                else number(said) == pytest.approx(value, rel=0.06, abs=6e-4)
             )
 
     says(0, 0)

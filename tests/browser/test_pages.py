@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
+from shown import START_ALL
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
@@ -15,10 +16,20 @@ WIDE = """() => [...document.querySelectorAll("body *")]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.checkVisibility())
     .slice(0, 3).map(e => e.outerHTML.slice(0, 120))"""
 
+STRETCHED = """async () => {
+  const images = [...document.querySelectorAll("main img")];
+  images.forEach((image) => (image.loading = "eager"));
+  await Promise.all(images.map((image) => image.decode()));
+  return images.filter(({ width, height, naturalWidth, naturalHeight }) =>
+    width && Math.abs(1 - (naturalWidth / naturalHeight) / (width / height)) > 0.03)
+    .map((image) => image.outerHTML);
+}"""
+
 
 def visit(page, address: str) -> None:
     """Open a page and wait until its explorers stand."""
     page.goto(address, wait_until="load")
+    page.evaluate(START_ALL)
     page.wait_for_function("() => !document.querySelector('.explorer-message')")
     page.add_style_tag(content="* { transition: none !important }")
 
@@ -40,6 +51,7 @@ def test_page_is_accessible_narrow_and_silent(open_page, server, name):
     scrolled = page.evaluate("() => scrollX")
     assert scrolled == 0, f"scrolls sideways at 390 px; too wide: {page.evaluate(WIDE)}"
     assert_accessible(page, "390 px", but="color-contrast")
+    assert page.evaluate(STRETCHED) == []
 
 
 def assert_accessible(page, mode: str, but: str = "region") -> None:
@@ -81,7 +93,7 @@ def test_search_finds_a_word(page, server):
 
 
 def test_skip_link_takes_the_keyboard_to_the_main_content(page, server):
-    visit(page, f"{server}/{TOC['root']}.html")
+    page.goto(f"{server}/{TOC['root']}.html")
     page.keyboard.press("Tab")
     assert "Skip to main content" in page.evaluate("() => document.activeElement.textContent")
     page.keyboard.press("Enter")

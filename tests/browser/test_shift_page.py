@@ -13,7 +13,6 @@ from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours
 
 from acmix_edu import shift
 from acmix_edu.explorers import ShiftExplorer
-from acmix_edu.explorers.loader import bundle
 
 CHAPTER = "book/02_shift.html"
 SLIDERS = ("dx", "dy", "dx2", "dy2")
@@ -289,15 +288,6 @@ class Shift(Shown):
         assert f"goes by ({listed(goes)})" in panel["note"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def chapter(page, server):
     page.goto(f"{server}/{CHAPTER}")
@@ -521,22 +511,17 @@ def test_texts_of_a_panel_can_be_read_on_a_phone(open_page, server):
 
 # ---- The mathematics alone -------------------------------------------------------------------
 
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const { moved, differing, pixelAt } = await import(url);
-  return JSON.parse(cases).map(({ map, a, b, border, place }) => {
-    const first = moved(map, a, border), second = moved(first, b, border);
-    const once = moved(map, [a[0] + b[0], a[1] + b[1]], border);
-    return { first: [...first.data], second: [...second.data], differs: differing(second, once),
-      at: pixelAt(map, place, border) };
-  });
-}"""
+FILES = ("kit.js", "shift.js")
+RUN = """(cases) => cases.map(({ map, a, b, border, place }) => {
+  const first = moved(map, a, border), second = moved(first, b, border);
+  const once = moved(map, [a[0] + b[0], a[1] + b[1]], border);
+  return { first: [...first.data], second: [...second.data], differs: differing(second, once),
+    at: pixelAt(map, place, border) };
+})"""
 
 
-def test_mathematics_equal_the_package(page, tmp_path):
+def test_mathematics_equal_the_package(beside):
     """On 200 random maps, displacements far beyond the border and both kinds of border."""
-    (tmp_path / "blank.html").write_text("<!doctype html><title>blank</title>")
-    page.goto((tmp_path / "blank.html").as_uri())
     rng, generator = random.Random(0), torch.Generator().manual_seed(0)
     cases, maps = [], []
     for _ in range(200):
@@ -551,8 +536,7 @@ def test_mathematics_equal_the_package(page, tmp_path):
             "place": [rng.randint(-12, 12), rng.randint(-12, 12)],
         })  # fmt: skip
         maps.append(f)
-    source = bundle("kit.js", "shift.js") + "\nexport { moved, differing, pixelAt };"
-    for f, case, got in zip(maps, cases, page.evaluate(RUN, [source, json.dumps(cases)]),
+    for f, case, got in zip(maps, cases, beside(FILES, RUN, cases),
                             strict=True):  # fmt: skip
         move = (
             shift if case["border"] == "zeros" else lambda f, di, dj: f.roll((-di, -dj), (-2, -1))

@@ -1,6 +1,5 @@
 """The walk explorer in the built book: every map, shape and number is what explain() returns."""
 
-import json
 import random
 import re
 
@@ -12,7 +11,6 @@ from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix
 from acmix_edu.explorers import WalkExplorer
-from acmix_edu.explorers.loader import bundle
 from acmix_edu.explorers.walk import STEPS
 
 CHAPTER = "book/05_acmix.html"
@@ -202,15 +200,6 @@ class Walk(Shown):
         assert ["here", *here] in shown["marks"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def walk(page, server):
     page.goto(f"{server}/{CHAPTER}")
@@ -377,25 +366,21 @@ def test_own_modules(page, tmp_path, arguments, sides):
         walk.check()
 
 
-EXPORTED = "readPass, lookAt, valuesOf, windowOf, expression, hasWindows"
-RUN = """async ([source, cases]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const walk = await import(url);
-  return JSON.parse(cases).map((traits) => {
-    const bytes = (list) => new Uint8Array(Float32Array.from(list).buffer);
-    const model = { get: (name) =>
-      (["image", "weights"].includes(name) ? bytes(traits[name]) : traits[name]) };
-    const pass = walk.readPass(model), at = walk.lookAt(model, pass, traits.offset);
-    const tensors = traits.table.flatMap((step) => step.tensors).slice(1);
-    return tensors.map((tensor) => [walk.expression(tensor, at, pass),
-      [...walk.valuesOf(pass, tensor, at)], ...(!walk.hasWindows(tensor) ? [] : [
-        walk.expression(tensor, at, pass, [0, 0]),
-        [...walk.windowOf(pass, tensor, at, [0, 0])]])]);
-  });
-}"""
+FILES = ("engine.js", "kit.js", "walk.js")
+RUN = """(cases) => cases.map((traits) => {
+  const bytes = (list) => new Uint8Array(Float32Array.from(list).buffer);
+  const model = { get: (name) =>
+    (["image", "weights"].includes(name) ? bytes(traits[name]) : traits[name]) };
+  const pass = readPass(model), at = lookAt(model, pass, traits.offset);
+  const tensors = traits.table.flatMap((step) => step.tensors).slice(1);
+  return tensors.map((tensor) => [expression(tensor, at, pass),
+    [...valuesOf(pass, tensor, at)], ...(!hasWindows(tensor) ? [] : [
+      expression(tensor, at, pass, [0, 0]),
+      [...windowOf(pass, tensor, at, [0, 0])]])]);
+})"""
 
 
-def test_the_mathematics_on_random_modules(page):
+def test_the_mathematics_on_random_modules(beside):
     """Every map of 100 random modules is the value of the expression above it."""
     rng, cases, explorers = random.Random(5), [], []
     for seed in range(100):
@@ -413,9 +398,7 @@ def test_the_mathematics_on_random_modules(page):
             "places": explorer.places, "image": image.flatten().tolist(),
             "weights": np.frombuffer(explorer.weights, np.float32).tolist(),
         })  # fmt: skip
-    page.goto("about:blank")
-    source = f"{bundle('engine.js', 'kit.js', 'walk.js')}\nexport {{ {EXPORTED} }};"
-    for explorer, made in zip(explorers, page.evaluate(RUN, [source, json.dumps(cases)]),
+    for explorer, made in zip(explorers, beside(FILES, RUN, cases),
                               strict=True):  # fmt: skip
         tensors = explorer._module.explain(explorer._image[None])
         for texts in made:

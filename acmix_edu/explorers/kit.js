@@ -127,16 +127,17 @@ export function memory() {
   return remember;
 }
 
-// What may come a little later than the picture: do(what, count, step, done) calls step(0) …
-// step(count - 1) and then done(), each in its own task, so that input and frames come between.
-// The same `what` again goes on, another takes its place.
+// What may come a little later than the picture: do(what, count, step, done) waits until nothing
+// else has been asked for some time, then calls step(0) … step(count - 1) and done(), each in its
+// own task, so that input and frames come between. The same `what` again goes on.
+const PAUSE = 50;  // milliseconds
 export function later() {
   let timer = 0, doing;
   const stop = () => { clearTimeout(timer); doing = undefined; };
   const next = (n, count, step, done) => {
     timer = setTimeout(() => {
       if (n === count) { stop(); done(); } else { step(n); next(n + 1, count, step, done); }
-    });
+    }, n === 0 ? PAUSE : 0);
   };
   const start = (what, ...work) => {
     const key = JSON.stringify(what);

@@ -46,6 +46,7 @@ export function moved(map, down, right) {
 
 // Every stride-th pixel of every stride-th row.
 export function thinned(map, stride) {
+  if (stride === 1) return map;
   const kept = newMap(1, Math.ceil(map.height / stride), Math.ceil(map.width / stride));
   kept.data.forEach((_, n) => {
     const row = Math.floor(n / kept.width), column = n % kept.width;
@@ -146,16 +147,27 @@ const rooted = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
 // Black or white, whichever is easier to read on a colour.
 const inkOn = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff");
 
+function cellOf(t, choose) {
+  const box = button("", () => choose(t), { "data-lm-suppress-shortcuts": "true" });
+  const [weight, times, product] = ["b", "span", "span"].map((tag) => element(tag));
+  box.append(weight, " ", times, " ", product);
+  return { box, texts: { weight, times, product } };
+}
+
 function kernelGrid(choose) {
   const grid = element("div", { class: "cells", role: "group" });
   const line = element("p", { class: "line" });
   const title = headline();
   const box = element("div", { class: "kernel" }, title, grid, line);
-  const cellAt = (t) => button("", () => choose(t), { "data-lm-suppress-shortcuts": "true" });
+  const cells = [];  // once made, they are kept for the next time
   const resize = (kernel) => {
-    if (grid.children.length === kernel * kernel) return;
-    box.style.setProperty("--k", kernel);
-    grid.replaceChildren(...Array.from({ length: kernel * kernel }, (_, t) => cellAt(t)));
+    const wanted = Array.from({ length: kernel * kernel }, (_, t) =>
+      (cells[t] ??= cellOf(t, choose)));
+    if (grid.children.length !== wanted.length) {
+      box.style.setProperty("--k", kernel);
+      grid.replaceChildren(...wanted.map((cell) => cell.box));
+    }
+    return wanted;
   };
   grid.addEventListener("keydown", (event) => {
     const cells = [...grid.children], k = Math.sqrt(cells.length);
@@ -175,24 +187,25 @@ function kernelGrid(choose) {
 function drawGrid(view, now, [row, column]) {
   const { kernels, f } = view, { grid, line, title } = kernels, end = rooted(reach(now.grey));
   const products = productsAt(f, now.weights, row, column, now.moves);
-  kernels.resize(now.kernel);
   title.textContent = `Kernel ${now.kernel}×${now.kernel} at pixel (${row}, ${column})`;
   grid.setAttribute("aria-label", `Kernel, ${now.taps} cells; arrow keys choose one`);
-  [...grid.children].forEach((cell, t) => {
-    const [down, right] = now.moves[t], weight = now.grey[t];
-    const value = short(valueAt(f, row - down, column - right)), product = short(products[t]);
-    const outside = !contains(f, row - down, column - right), added = t <= now.t;
-    const times = element("span", { class: outside ? "outside" : "" }, `× ${value}`);
-    const spoken = (...words) => element("span", { class: "spoken" }, ...words);
-    const parts = [element("b", {}, short(weight)), ...(f.channels === 1 ? [times] : []),
-      element("span", {}, `= ${product}`)];
-    cell.replaceChildren(spoken(`Cell ${nameOf(t, now.kernel)}: `), ...parts,
-      spoken(outside ? ", outside the picture" : "", added ? ", added" : ""));
+  kernels.resize(now.kernel).forEach(({ box, texts }, t) => {
+    const [down, right] = now.moves[t], weight = now.grey[t], added = t <= now.t;
+    const outside = !contains(f, row - down, column - right);
+    const times = `× ${short(valueAt(f, row - down, column - right))}`;
+    const said = { weight: short(weight), times: f.channels === 1 ? times : "",
+      product: `= ${short(products[t])}` };
+    for (const [name, text] of Object.entries(said)) {
+      if (texts[name].textContent !== text) texts[name].textContent = text;
+    }
+    texts.times.className = outside ? "outside" : "";
+    box.setAttribute("aria-label", `Cell ${nameOf(t, now.kernel)}: ${Object.values(said).join(" ")}`
+      + `${outside ? ", outside the picture" : ""}${added ? ", added" : ""}`);
     const back = colour(rooted(weight), -end, end, SIGNED).slice(0, 3);
-    cell.style.cssText = added ? `background: rgb(${back}); color: ${inkOn(back)}` : "";
-    cell.className = `${added ? "added" : "waiting"}${t === now.t ? " chosen" : ""}`;
-    cell.tabIndex = t === now.t ? 0 : -1;
-    cell.setAttribute("aria-pressed", t === now.t);
+    box.style.cssText = added ? `background: rgb(${back}); color: ${inkOn(back)}` : "";
+    box.className = `${added ? "added" : "waiting"}${t === now.t ? " chosen" : ""}`;
+    box.tabIndex = t === now.t ? 0 : -1;
+    box.setAttribute("aria-pressed", t === now.t);
   });
   const soFar = figure(total(products.subarray(0, now.step)));
   line.textContent = `${f.channels === 1 ? "Weight × pixel = product." : "Weights, summed over the "

@@ -5,7 +5,7 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from acmix_edu import ACmix, global_attention, position_map, split_heads
+from acmix_edu import ACmix, global_attention, position_map, split_heads, window_attention
 from acmix_edu.examples import colour_features, photograph
 from acmix_edu.explorers import AttentionExplorer
 from acmix_edu.training import trained_acmix
@@ -54,6 +54,17 @@ def test_weights_of_the_whole_image(module, own, position):
     addresses = torch.eye(9 * 14).reshape(-1, 9, 14).expand(2, -1, -1, -1)
     wanted = global_attention(q / 2, k - pe, addresses)[:, :, 0, 12]
     torch.testing.assert_close(own.weights(), wanted)
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (4, 5), (8, 13)])  # the last tile is 4×4
+def test_weights_of_a_tile(module, own, pixel):
+    own.mode, own.kernel_att, own.pixel, own.dilation = "tile", 5, pixel, 2
+    q, k, _ = (split_heads(f, 2)[0].detach() for f in module.project(own._image[None]))
+    pe = module.conv_p(position_map(9, 14)).detach()
+    addresses = torch.eye(9 * 14).reshape(-1, 9, 14).expand(2, -1, -1, -1)
+    wanted = window_attention(q, k - pe, addresses, 5)[:, :, *pixel]
+    assert own.weights().shape == (2, 16 if pixel == (8, 13) else 25)
+    torch.testing.assert_close(own.weights(), wanted[wanted > 0].view(2, -1))
 
 
 def test_starts_with_weights_set_by_hand_on_a_flower():

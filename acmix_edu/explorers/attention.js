@@ -1,30 +1,33 @@
-// The attention explorer: whom one pixel attends to, in every head, in its window or in the whole
-// image. Stage I, the output and its weights come from engine.js; here are the keys that one query sees.
+// The attention explorer: whom one pixel attends to, in every head: in its window, in its tile or
+// in the whole image. Stage I and the weights come from engine.js; here are the keys of a query.
 
 import {
   aggregate, attentionWeights, attentionWeightsAt, channelsOf, entropyFraction, newMap,
   positionMap, project, reflect,
 } from "./engine.js";
 import {
-  AMOUNT, IN_MEMORY, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
-  memory, outline, pickable, reach, slider, steerable, toggle, headline
+  AMOUNT, IN_MEMORY, SIGNED, button, choice, colour, element, explorer, extent, figure, floats,
+  mapView, memory, outline, pickable, reach, slider, steerable, toggle, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
 
-// The keys of one query: a grid of rows × columns cells, the place that each cell stands for and,
-// past the border, the pixel that it is a mirror image of. `step` is from cell to cell, `from` the
-// query's own cell.
-export function keysOf(query, { height, width }, { whole, kernel, dilation }) {
-  const half = (kernel - 1) / 2, step = whole ? 1 : dilation;
-  const [rows, columns] = whole ? [height, width] : [kernel, kernel];
-  const from = whole ? query : [half, half];
-  const places = Array.from({ length: rows * columns }, (_, t) => [
-    query[0] + (Math.floor(t / columns) - from[0]) * step,
-    query[1] + ((t % columns) - from[1]) * step]);
+// The keys of one query, by mode: a "window" around it; its "tile", as the map is cut from its
+// corner (Swin); or the "whole image". A grid of rows × columns cells, `step` from cell to cell, with the
+// place that each cell stands for and, past the border, the pixel that it is a mirror image of;
+// `from` is the query's own cell.
+export function keysOf(query, { height, width }, { mode, kernel, dilation }) {
+  const step = mode === "window" ? dilation : 1, half = ((kernel - 1) / 2) * step;
+  const corner = query.map((n) =>
+    ({ window: n - half, tile: n - (n % kernel), "whole image": 0 })[mode]);
+  const [rows, columns] = [height, width].map((side, axis) => ({ window: kernel,
+    tile: Math.min(kernel, side - corner[axis]), "whole image": side })[mode]);
+  const from = query.map((n, axis) => (n - corner[axis]) / step);
+  const places = Array.from({ length: rows * columns }, (_, t) =>
+    [corner[0] + Math.floor(t / columns) * step, corner[1] + (t % columns) * step]);
   const pixels = places.map(([r, c]) => reflect(r, height) * width + reflect(c, width));
   const mirrored = places.map(([r, c]) => r < 0 || r >= height || c < 0 || c >= width);
-  return { rows, columns, step, from, places, pixels, mirrored };
+  return { rows, columns, step, corner, from, places, pixels, mirrored };
 }
 
 // What falls on each pixel, added up: the weights of its copies or, if all are 1, how many.
@@ -63,30 +66,52 @@ function stage1(model, { sizes, image, layer, remember }) {
 function outputOf(model, view, now) {
   const { sizes: { d }, remember } = view, { v, keys, weights, pixel, head } = now;
   const values = channelsOf(v, head * d + model.get("channel"), 1);
-  if (now.whole) {
-    const at = pixel[0] * v.width + pixel[1], data = new Float64Array(v.height * v.width).fill(NaN);
-    data[at] = keys.pixels.reduce((sum, n, t) => sum + weights[head][t] * values.data[n], 0);
+  if (now.mode === "whole image") {
+    const data = new Float64Array(v.height * v.width).fill(NaN);
+    data[pixel[0] * v.width + pixel[1]] = averaged(weights[head], values, keys);
     return { values, data };
   }
   const window = { heads: 1, kernel: now.kernel, dilation: now.dilation, stride: 1 };
-  const depends = [window, head, ...["preset", "temperature", "position"].map((t) => model.get(t))];
-  const attention = remember("attention", depends, () =>
-    attentionWeights(channelsOf(now.q, head * d, d), channelsOf(now.k, head * d, d), now.pe,
-      window));
+  const traits = ["mode", "preset", "temperature", "position"];
+  const depends = [window, head, ...traits.map((trait) => model.get(trait))];
+  const [q, k] = [now.q, now.k].map((map) => channelsOf(map, head * d, d)), one = { ...now, q, k };
+  if (now.mode === "tile") {
+    return { values, data: remember("output", [depends, model.get("channel")], () =>
+      overTiles(one, values)) };
+  }
+  const attention = remember("attention", depends, () => attentionWeights(q, k, now.pe, window));
   return { values, data: remember("output", [depends, model.get("channel")], () =>
     aggregate(attention, values, window)).data };
+}
+
+const averaged = (weights, { data }, { pixels }) =>
+  pixels.reduce((sum, n, t) => sum + weights[t] * data[n], 0);
+
+// The output of one head whose queries keep to their tiles: the keys of a tile are its queries.
+function overTiles(now, values) {
+  const { height, width } = values, output = new Float64Array(height * width);
+  for (let row = 0; row < height; row += now.kernel) {
+    for (let column = 0; column < width; column += now.kernel) {
+      const keys = keysOf([row, column], values, now);
+      for (const n of keys.pixels) {
+        const query = [Math.floor(n / width), n % width];
+        output[n] = averaged(attentionWeightsAt(now, 1, query, keys.pixels)[0], values, keys);
+      }
+    }
+  }
+  return output;
 }
 
 // All that is shown, for one query.
 function computeView(model, view) {
   const { sizes } = view, pixel = view.hovered ?? model.get("pixel");
-  const now = { ...stage1(model, view), pixel, whole: model.get("mode") !== "window",
+  const now = { ...stage1(model, view), pixel, mode: model.get("mode"),
     kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
   const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
   const weights = attentionWeightsAt(now, sizes.heads, pixel, keys.pixels);
   const [row, column] = (view.hoveredKey ?? model.get("key")).map((n, axis) =>
     clamp(n + keys.from[axis], 0, [keys.rows, keys.columns][axis] - 1));
-  const t = row * keys.columns + column, box = boxOf(now, sizes);
+  const t = row * keys.columns + column, box = boxOf(keys);
   Object.assign(now, { keys, weights, cell: [row, column], t, box,
     around: surroundings(box, sizes),
     keyPixel: [Math.floor(keys.pixels[t] / sizes.width), keys.pixels[t] % sizes.width],
@@ -97,12 +122,9 @@ function computeView(model, view) {
 
 const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
 
-// Where the window lies on the picture, and what of the picture is shown around it.
-const boxOf = ({ whole, kernel, dilation, pixel }, { height, width }) => {
-  const side = (kernel - 1) * dilation + 1;
-  return whole ? { corner: [0, 0], rows: height, columns: width }
-    : { corner: pixel.map((n) => n - (side - 1) / 2), rows: side, columns: side };
-};
+// Where the keys lie on the picture, and what of the picture is shown around it.
+const boxOf = ({ corner, rows, columns, step }) =>
+  ({ corner, rows: (rows - 1) * step + 1, columns: (columns - 1) * step + 1 });
 
 function surroundings({ corner, rows, columns }, { height, width }) {
   const shown = { rows: Math.min(2 * rows + 1, height), columns: Math.min(2 * columns + 1, width) };
@@ -135,7 +157,8 @@ function makeControls(model, { sizes }) {
     ...(presets.length > 1 && {
       preset: choice({ name: "preset", label: "Weights", options: presets }) }),
     mode: choice({ name: "mode", label: "Keys",
-      options: [["window", "a window"], ["whole image", "the whole image"]] }),
+      options: [["window", "a window"], ["tile", "a tile (Swin)"],
+        ["whole image", "the whole image"]] }),
     kernel_att: slider({ name: "kernel_att", label: "Window", min: 1, max: sizes.kernel_att,
       step: 2, say: (k) => `${k}×${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1, max: sizes.dilation,
@@ -323,16 +346,18 @@ function draw(model, view) {
   drawHeads(view, now);
   drawCells(view, now);
   const most = drawCounts(view, now), end = drawValues(view, now);
-  for (const name of ["kernel_att", "dilation"]) view.controls[name].input.disabled = now.whole;
+  const whole = now.mode === "whole image";
+  view.controls.kernel_att.input.disabled = whole;
+  view.controls.dilation.input.disabled = now.mode !== "window";
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${place(pixel)} asks`,
     `Black: query ${place(pixel)}. Magenta: key ${place(now.keyPixel)}.`);
-  view.maps.output.title.textContent = now.whole ? "Output, at the query" : TITLES.output;
+  view.maps.output.title.textContent = whole ? "Output, at the query" : TITLES.output;
   view.where.textContent = `Head ${head} at ${place(pixel)}: ${keys.pixels.length} keys, `
     + `${different} different pixels`;
   view.scale.textContent = "Weights in %: dark 0, yellow the largest; hatched: mirror images past "
     + `the border. Counts: dark 0, yellow ${most}. Channel ${model.get("channel")} of values and `
-    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${now.whole ? AT_THE_QUERY : ""}`;
+    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${whole ? AT_THE_QUERY : ""}`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${place(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

@@ -24,7 +24,7 @@ from acmix_edu.explorers.explorer import (
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training import trained_acmix
 
-MODES = ("window", "whole image")
+MODES = ("window", "tile", "whole image")
 LEAST, MOST = 0.25, 4.0  # of the temperature
 MOST_KERNEL, MOST_DILATION = 13, 4  # unless the module has more
 LAYERS = ("conv1_", "conv2_", "conv3_", "conv_p_")
@@ -51,7 +51,8 @@ class AttentionExplorer(Explorer):
 
     Traits:
         - preset: the name of the module; one of your own without a name is called "own".
-        - mode: "window", or "whole image": global attention with the same q, k and v.
+        - mode: "window"; or, with the same q, k and v, "tile": kernel_att×kernel_att pixels, as
+          the image is cut from its first corner (Swin), or "whole image": global attention.
         - kernel_att, dilation: of the window.
         - temperature: τ, from 0.25 to 4; the logits are divided by it.
         - position: whether pe, the position term, is in the logits.
@@ -112,6 +113,8 @@ class AttentionExplorer(Explorer):
     def weights(self) -> torch.Tensor:
         """Return the query's attention weights, ``[N, k²]``; ``[N, H·W]`` for the whole image.
 
+        A tile at the right or lower border may have fewer than k² pixels.
+
         Example:
             >>> explorer = AttentionExplorer()
             >>> explorer.kernel_att = 5
@@ -123,8 +126,12 @@ class AttentionExplorer(Explorer):
         if self.mode == "window":
             window = {"kernel_size": self.kernel_att, "dilation": self.dilation}
             return local_attention_weights(q, k, pe=pe, **window)[:, :, row, column]
-        query = q[:, :, row, column] / math.sqrt(q.shape[1])
-        return torch.einsum("nd,ndp->np", query, (k - pe).flatten(2)).softmax(-1)
+        query, keys = q[:, :, row, column] / math.sqrt(q.shape[1]), k - pe
+        if self.mode == "tile":
+            m = self.kernel_att
+            top, left = row - row % m, column - column % m
+            keys = keys[:, :, top : top + m, left : left + m]
+        return torch.einsum("nd,ndp->np", query, keys.flatten(2)).softmax(-1)
 
     def _stage1(self) -> tuple[torch.Tensor, ...]:
         """Return q / τ, k and v, ``[N, d, H, W]``, and the position term, ``[1, d, H, W]``."""

@@ -11,7 +11,14 @@ import torch
 from alone import write_page
 from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
-from acmix_edu import ACmix, global_attention, local_attention, split_heads, windows
+from acmix_edu import (
+    ACmix,
+    global_attention,
+    local_attention,
+    split_heads,
+    window_attention,
+    windows,
+)
 from acmix_edu.explorers import AttentionExplorer
 from acmix_edu.fast import multiplicity
 
@@ -55,11 +62,15 @@ class Wanted:
         if pixel is not None:
             explorer.pixel = tuple(pixel)
         self.pixel, self.side = np.array(explorer.pixel), np.array(explorer._image.shape[1:])
-        self.whole = explorer.mode != "window"
+        self.whole, self.tile = (explorer.mode == mode for mode in ("whole image", "tile"))
         k = explorer.kernel_att
-        self.step = 1 if self.whole else explorer.dilation
-        self.grid = self.side if self.whole else np.array([k, k])
-        self.centre = self.pixel if self.whole else np.array([k // 2, k // 2])
+        self.step = explorer.dilation if explorer.mode == "window" else 1
+        self.grid, self.centre = np.array([k, k]), np.array([k // 2, k // 2])
+        if self.whole:
+            self.grid, self.centre = self.side, self.pixel
+        if self.tile:
+            self.centre = self.pixel % k
+            self.grid = np.minimum(k, self.side - (self.pixel - self.centre))
         self.weights = explorer.weights().double().numpy()
         key = np.array(explorer.key if key is None else key)
         self.cell = np.clip(self.centre + key, 0, self.grid - 1)
@@ -73,6 +84,11 @@ class Wanted:
         address = torch.arange(height * width, dtype=torch.float64).view(1, height, width)
         if self.whole:
             self.read, counts = address.flatten().long().numpy(), np.ones((height, width))
+        elif self.tile:
+            (top, left), (rows, columns) = self.pixel - self.centre, self.grid
+            part = (slice(top, top + rows), slice(left, left + columns))
+            counts = np.zeros((height, width))
+            counts[part], self.read = 1, address[0][part].flatten().long().numpy()
         else:
             window = windows(address, e.kernel_att, dilation=e.dilation)
             self.read = window[0, :, i, j].long().numpy()
@@ -97,6 +113,9 @@ class Wanted:
         if self.whole:
             out = np.full(self.v.shape, np.nan)
             out[tuple(self.pixel)] = (self.weights[e.head] * self.v.flatten()).sum()
+        elif self.tile:
+            out = window_attention(q, k if pe is None else k - pe[0], v, e.kernel_att)
+            out = out[e.head, e.channel].numpy()
         else:
             out = local_attention(q, k, v, e.kernel_att, pe, dilation=e.dilation)
             out = out[e.head, e.channel].numpy()
@@ -106,6 +125,8 @@ class Wanted:
         """The first pixel of the window, and its sides."""
         if self.whole:
             return np.zeros(2, int), self.side
+        if self.tile:
+            return self.pixel - self.centre, self.grid
         reach = self.e.dilation * (self.e.kernel_att // 2)
         return self.pixel - reach, np.array([2 * reach + 1] * 2)
 
@@ -216,7 +237,8 @@ def check_numbers(read, wanted):
     assert f"Counts: dark 0, yellow {wanted.most:.0f}." in read["scales"][1]
     assert f"all {own.size} keys" in read["scales"][0]
     assert ("at the query only" in read["scales"][1]) == wanted.whole
-    assert read["disabled"] == (["kernel_att", "dilation"] if wanted.whole else [])
+    idle = {"window": [], "tile": ["dilation"], "whole image": ["kernel_att", "dilation"]}
+    assert read["disabled"] == idle[wanted.e.mode]
 
 
 class Attention(Shown):
@@ -279,7 +301,7 @@ def test_first_drawing_and_every_control(shown):
     moved(shown, "position")
     page.keyboard.press("Space")
     moved(shown, "position")
-    for name, option in (("preset", "random"), ("mode", "whole image")):
+    for name, option in (("preset", "random"), ("mode", "tile"), ("mode", "whole image")):
         shown.control(name).select_option(option)
         moved(shown, name)
         shown.control(name).focus()
@@ -295,7 +317,7 @@ def test_first_drawing_and_every_control(shown):
 def random_state(rng, explorer):
     edge = [0, 1, 2, 23, 45, 46, 47]
     return {"preset": rng.choice(list(explorer.places)),
-            "mode": rng.choice(["window", "window", "window", "whole image"]),
+            "mode": rng.choice(["window", "window", "tile", "tile", "whole image"]),
             "kernel_att": rng.randrange(1, 14, 2), "dilation": rng.randint(1, 4),
             "temperature": rng.choice([0.25, 0.354, 1, 2.828, 4]), "position": rng.random() < 0.6,
             "head": rng.randrange(4), "channel": rng.randrange(4),
@@ -454,11 +476,14 @@ def test_mathematics_on_random_configurations(beside):
         q, k = (2 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in "qk")
         pe = torch.randn(shape[1:], generator=generator, dtype=torch.float64)
         i, j, whole = rng.randrange(height), rng.randrange(width), n % 3 == 0
-        window = {"whole": whole, "kernel": rng.randrange(1, 8, 2), "dilation": rng.randint(1, 4)}
+        mode = "whole image" if whole else ("window", "tile")[n % 2]
+        window = {"mode": mode, "kernel": rng.randrange(1, 8, 2), "dilation": rng.randint(1, 4)}
         address = torch.eye(height * width, dtype=torch.float64).view(-1, height, width)
         values = address.expand(heads, -1, -1, -1)
         if whole:
             sums = global_attention(q, k - pe, values)
+        elif mode == "tile":
+            sums = window_attention(q, k - pe, values, window["kernel"])
         else:
             sums = local_attention(
                 q, k, values, window["kernel"], pe[None], dilation=window["dilation"]

@@ -7,15 +7,15 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, IN_MEMORY, SIGNED, button, choice, colour, element, explorer, extent, figure, floats,
-  mapView, memory, outline, pickable, reach, slider, steerable, toggle, headline
+  later, mapView, memory, outline, pickable, reach, slider, steerable, toggle, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
 
 // The keys of one query, by mode: a "window" around it; its "tile", as the map is cut from its
-// corner (Swin); or the "whole image". A grid of rows × columns cells, `step` from cell to cell, with the
-// place that each cell stands for and, past the border, the pixel that it is a mirror image of;
-// `from` is the query's own cell.
+// corner (Swin); or the "whole image". A grid of rows × columns cells, `step` from cell to cell,
+// with the place that each cell stands for and, past the border, the pixel that it is a mirror
+// image of; `from` is the query's own cell.
 export function keysOf(query, { height, width }, { mode, kernel, dilation }) {
   const step = mode === "window" ? dilation : 1, half = ((kernel - 1) / 2) * step;
   const corner = query.map((n) =>
@@ -62,44 +62,41 @@ function stage1(model, { sizes, image, layer, remember }) {
 }
 
 // The head's output, one channel; over the whole image at the query only, for each pixel of it
-// would have to read all others.
+// would have to read all others. Where it is not known yet it comes right after the frame, which
+// still shows the last one.
 function outputOf(model, view, now) {
-  const { sizes: { d }, remember } = view, { v, keys, weights, pixel, head } = now;
+  const { sizes: { d }, remember, rest, redraw } = view, { v, keys, weights, pixel, head } = now;
   const values = channelsOf(v, head * d + model.get("channel"), 1);
   if (now.mode === "whole image") {
     const data = new Float64Array(v.height * v.width).fill(NaN);
     data[pixel[0] * v.width + pixel[1]] = averaged(weights[head], values, keys);
-    return { values, data };
+    return { values, data, late: false };
   }
-  const window = { heads: 1, kernel: now.kernel, dilation: now.dilation, stride: 1 };
-  const traits = ["mode", "preset", "temperature", "position"];
-  const depends = [window, head, ...traits.map((trait) => model.get(trait))];
-  const [q, k] = [now.q, now.k].map((map) => channelsOf(map, head * d, d)), one = { ...now, q, k };
-  if (now.mode === "tile") {
-    return { values, data: remember("output", [depends, model.get("channel")], () =>
-      overTiles(one, values)) };
-  }
-  const attention = remember("attention", depends, () => attentionWeights(q, k, now.pe, window));
-  return { values, data: remember("output", [depends, model.get("channel")], () =>
-    aggregate(attention, values, window)).data };
+  const traits = ["mode", "preset", "temperature", "position"].map((trait) => model.get(trait));
+  const depends = [now.kernel, now.dilation, head, model.get("channel"), ...traits];
+  const [q, k] = [now.q, now.k].map((map) => channelsOf(map, head * d, d));
+  const compute = () => remember("output", depends, () => outputs({ ...now, q, k }, values));
+  const late = Boolean(view.output) && !remember.has("output", depends);
+  if (late) rest.do(depends, 1, compute, redraw);
+  else view.output = compute();
+  return { values, data: view.output, late };
 }
 
 const averaged = (weights, { data }, { pixels }) =>
   pixels.reduce((sum, n, t) => sum + weights[t] * data[n], 0);
 
-// The output of one head whose queries keep to their tiles: the keys of a tile are its queries.
-function overTiles(now, values) {
-  const { height, width } = values, output = new Float64Array(height * width);
-  for (let row = 0; row < height; row += now.kernel) {
-    for (let column = 0; column < width; column += now.kernel) {
-      const keys = keysOf([row, column], values, now);
-      for (const n of keys.pixels) {
-        const query = [Math.floor(n / width), n % width];
-        output[n] = averaged(attentionWeightsAt(now, 1, query, keys.pixels)[0], values, keys);
-      }
-    }
+// The output of one head at every pixel. The keys of a tile are its queries, too.
+function outputs(now, values) {
+  const { q, k, pe, mode, kernel, dilation } = now, { height, width } = values;
+  if (mode === "window") {
+    const window = { heads: 1, kernel, dilation, stride: 1 };
+    return aggregate(attentionWeights(q, k, pe, window), values, window).data;
   }
-  return output;
+  return values.data.map((_, n) => {
+    const query = [Math.floor(n / width), n % width];
+    const keys = keysOf(query, { height, width }, now);
+    return averaged(attentionWeightsAt(now, 1, query, keys.pixels)[0], values, keys);
+  });
 }
 
 // All that is shown, for one query.
@@ -200,7 +197,8 @@ function build(model, { redraw, set }) {
       element("div", { class: "maps heads" }, ...boxes(heads)), legend),
     where, element("div", { class: "maps kernels" }, ...boxes(Object.values(maps))), scale];
   const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
-    where, scale, legend, remember: memory() };
+    where, scale, legend, remember: memory(), rest: later(10), redraw };
+  view.release = view.rest.stop;
   picture.photo(inputs.image);
   followPointer(model, view, { redraw, set });
   const pair = (value) => value.length === 2 && value.every(Number.isSafeInteger);
@@ -288,13 +286,15 @@ function drawHeads(view, now) {
 
 // Numbers on the cells of a map, where they are large enough to be read.
 function writeNumbers(map, values, end, columns, text) {
-  const box = map.frame.querySelector(".numbers");
+  const box = map.frame.querySelector(".numbers"), made = map.numbers ??= [];
+  const wanted = columns > 7 ? [] : Array.from(values, (_, n) => (made[n] ??= element("span")));
   box.style.setProperty("--columns", columns);
-  box.replaceChildren(...Array.from(columns > 7 ? [] : values, (value) => {
-    const [r, g, b] = colour(value, 0, end, AMOUNT);
-    const ink = 0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff";
-    return element("span", { style: `color:${ink}` }, Number.isNaN(value) ? "" : text(value));
-  }));
+  if (box.children.length !== wanted.length) box.replaceChildren(...wanted);
+  wanted.forEach((span, n) => {
+    const [r, g, b] = colour(values[n], 0, end, AMOUNT);
+    span.style.color = 0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff";
+    span.textContent = Number.isNaN(values[n]) ? "" : text(values[n]);
+  });
 }
 
 function drawCells(view, now) {
@@ -327,6 +327,7 @@ function drawCounts(view, now) {
 function drawValues(view, now) {
   const { maps: { v, output }, sizes: { height, width } } = view, end = reach(now.values.data);
   const at = ([row, column]) => row * width + column, { pixel, keyPixel, head } = now;
+  output.box.setAttribute("aria-busy", now.late);
   v.draw(now.values.data, height, width, -end, end, SIGNED);
   output.draw(now.data, height, width, -end, end, SIGNED);
   mark(v, now, ["attention", "here", "key"]);

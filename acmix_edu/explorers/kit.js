@@ -128,16 +128,15 @@ export function memory() {
 }
 
 // What may come a little later than the picture: do(what, count, step, done) waits until nothing
-// else has been asked for some time, then calls step(0) … step(count - 1) and done(), each in its
-// own task, so that input and frames come between. The same `what` again goes on.
-const PAUSE = 50;  // milliseconds
-export function later() {
+// else has been asked for `pause` milliseconds, then calls step(0) … step(count - 1) and done(),
+// each in its own task, so that input and frames come between. The same `what` again goes on.
+export function later(pause) {
   let timer = 0, doing;
   const stop = () => { clearTimeout(timer); doing = undefined; };
   const next = (n, count, step, done) => {
     timer = setTimeout(() => {
       if (n === count) { stop(); done(); } else { step(n); next(n + 1, count, step, done); }
-    }, n === 0 ? PAUSE : 0);
+    }, n === 0 ? pause : 0);
   };
   const start = (what, ...work) => {
     const key = JSON.stringify(what);

@@ -281,7 +281,7 @@ const whole = (n) => String(n).replace("-", "−");
 
 function build(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width, stride } = sizes;
-  const view = { ...buildView(model, readData(model)), rest: later(), redraw }, { maps } = view;
+  const view = { ...buildView(model, readData(model)), rest: later(50), redraw }, { maps } = view;
   const read = () => {
     view.rest.stop();
     Object.assign(view, { data: readData(model), remember: memory() });

@@ -54,11 +54,14 @@ def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
 @pytest.mark.parametrize("size", [1, 2, 5, 12])
 @pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (7, 2, 1), (3, 1, 3), (5, 3, 4)])
 def test_the_table_holds_all_keys_of_a_window(size, k, stride, dilation):
-    table, reach = log_table(size, k, stride, dilation, torch.device("cpu")), dilation * (k // 2)
+    reach = dilation * (k // 2)
+    table = log_table(size, 5, k, stride, dilation, torch.device("cpu")) / 5**0.5
     expected = multiplicity(size, k, stride, dilation)
-    assert table.shape == (expected.shape[0], 2 * reach + 1)
+    assert table.shape == (expected.shape[0] + 1, 2 * reach + 3)
+    for outside in (table[:, 0], table[:, -1], table[-1]):
+        assert (outside == -torch.inf).all()
     for row, i in enumerate(range(0, size, stride)):
-        for step, count in enumerate(table[row].exp2().round().int().tolist()):
+        for step, count in enumerate(table[row, 1:-1].exp().round().int().tolist()):
             y = i + step - reach
             assert count == (expected[row, y] if 0 <= y < size else 0)
 

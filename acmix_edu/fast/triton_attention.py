@@ -7,9 +7,10 @@ total are corrected when a later block brings a larger logit. What is kept for t
 is the output and, per query, the logarithm of the softmax's denominator.
 
 Reflection costs nothing: key (y, x) counts m_H(i, y)·m_W(j, x) times for query (i, j)
-(:mod:`acmix_edu.fast.border`), so two small tables of log₂ m are added to the logits; they are −∞
-out of reach and outside the map. Logarithms have base 2 here, because the chip's own exponential
-is 2ˣ. No two programs write to the same place: results are the same in every bit, every time.
+(:mod:`acmix_edu.fast.border`), so the products qᵀk start from the sum of two small tables of
+√d·ln m, which are −∞ out of reach and outside the map. The softmax has base 2, because the chip's
+own exponential is 2ˣ. No two programs write to the same place: results are the same in every bit,
+every time.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
@@ -18,6 +19,7 @@ import functools
 import math
 
 import torch
+import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
 from acmix_edu.fast.border import multiplicity
@@ -39,22 +41,24 @@ def _kernel(function):
 
 @_kernel
 def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Which head's map is this program's, and at which pixel does its tile begin?"""
+    """Which image of the batch is this program's, and at which pixel does its tile begin?"""
     tiles_x = tl.cdiv(width, COLUMNS)
     tiles = tl.cdiv(height, ROWS) * tiles_x
     tile = tl.program_id(0) % tiles
-    number = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
-    return number, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
+    image = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
+    return image, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
 
 
 @_kernel
-def map_of(f, number, heads, strides, ALIGN: tl.constexpr):
-    """Point at the first feature of the first pixel of a head's map."""
-    return f + (number // heads * strides[0] + number % heads * strides[1]) // ALIGN * ALIGN
+def map_of(f, image, strides, ALIGN: tl.constexpr):
+    """Point at the first feature of the first pixel of this program's head."""
+    return f + (image * strides[0] + tl.program_id(1) * strides[1]) // ALIGN * ALIGN
 
 
 @_kernel
-def pixels(y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
+def pixels(
+    y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr
+):
     """Where in memory are the pixels of rows y and columns x, and which of them are there?
 
     ``// ALIGN * ALIGN`` changes nothing: it tells the compiler that ALIGN divides the number, so
@@ -64,40 +68,64 @@ def pixels(y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.co
     row, feature = strides[3] // ALIGN * ALIGN, strides[2] // ALIGN * ALIGN
     offset = (y * row)[:, None, None] + (x * strides[4])[None, :, None] + e * feature
     width = width // ALIGN * ALIGN
-    there = (y < height)[:, None, None] & (x < width)[None, :, None] & (e < d)
+    there = (y < height)[:, None, None] & (x < width)[None, :, None] & (e < D)
     return offset, there  # [rows, columns, FEATURES]
 
 
 @_kernel
-def load(f, y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
-    """Read pixels as the rows of a matrix, with zeros where there is nothing."""
-    offset, there = pixels(y, x, height, width, d, strides, ALIGN, FEATURES)
-    tile = tl.load(f + offset, mask=there, other=0)
+def load(
+    f, y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+    WHOLE: tl.constexpr = False,
+):  # fmt: skip
+    """Read pixels as the rows of a matrix, with zeros where there is nothing.
+
+    WHOLE promises that the map holds all of them: nothing is checked then.
+    """
+    offset, there = pixels(y, x, height, width, strides, D, ALIGN, FEATURES)
+    if WHOLE and D == FEATURES:
+        tile = tl.load(f + offset)
+    else:
+        tile = tl.load(f + offset, mask=there, other=0)
     return tile.reshape(y.shape[0] * x.shape[0], FEATURES)
 
 
 @_kernel
-def store(f, tile, y, x, height, width, d, strides, ALIGN: tl.constexpr, FEATURES: tl.constexpr):
+def store(
+    f, tile, y, x, height, width, strides,
+    D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+):  # fmt: skip
     """Write the rows of a matrix to their pixels."""
-    offset, there = pixels(y, x, height, width, d, strides, ALIGN, FEATURES)
+    offset, there = pixels(y, x, height, width, strides, D, ALIGN, FEATURES)
     tile = tile.reshape(y.shape[0], x.shape[0], FEATURES)
     tl.store(f + offset, tile.to(f.dtype.element_ty), mask=there)
 
 
 @_kernel
-def per_query(f, number, i, j, rows, columns):
+def per_query(f, image, i, j, rows, columns):
     """Where is the one number that each query has, and which of the queries are there?"""
-    at = number * rows * columns + i[:, None] * columns + j[None, :]
+    first = (image * tl.num_programs(1) + tl.program_id(1)) * rows * columns
+    at = first + i[:, None] * columns + j[None, :]
     there = (i < rows)[:, None] & (j < columns)[None, :]
     return f + at, there
 
 
 @_kernel
 def log_multiplicity(table, i, y, rows, STRIDE: tl.constexpr, REACH: tl.constexpr):
-    """log₂ m(i, y) along one side, from its table [rows, 2·REACH + 1]; −∞ out of reach."""
-    step = y[None, :] - i[:, None] * STRIDE + REACH
-    near = (i < rows)[:, None] & (step >= 0) & (step <= 2 * REACH)
-    return tl.load(table + i[:, None] * (2 * REACH + 1) + step, mask=near, other=-float("inf"))
+    """√d·ln m(i, y) along one side, from its table; −∞ out of reach and outside the map.
+
+    The table's first and last column, and its last row, hold −∞.
+    """
+    step = tl.minimum(tl.maximum(y[None, :] - i[:, None] * STRIDE + REACH + 1, 0), 2 * REACH + 2)
+    return tl.load(table + tl.minimum(i, rows)[:, None] * (2 * REACH + 3) + step)
+
+
+@_kernel
+def block_start(first, size, BLOCKS: tl.constexpr):
+    """Where do blocks of so many pixels begin, to hold those from ``first`` on?
+
+    No later than lets them end with the map, and at 0 where the map is smaller than they are.
+    """
+    return tl.maximum(tl.minimum(first, size - BLOCKS), 0)
 
 
 @_kernel
@@ -109,162 +137,177 @@ def combine(row, column):
 
 @_kernel
 def forward_kernel(
-    q, k, v, out, lse, row_table, column_table, heads, d, height, width, scale,
+    q, k, v, out, lse, row_table, column_table, height, width, scale,
     q_strides, k_strides, v_strides, out_strides,
-    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
+    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries against the blocks of keys that it can reach."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    number, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    image, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
     i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
-    q = map_of(q, number, heads, q_strides, ALIGN)
-    k = map_of(k, number, heads, k_strides, ALIGN)
-    v = map_of(v, number, heads, v_strides, ALIGN)
-    out = map_of(out, number, heads, out_strides, ALIGN)
-    queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
+    q = map_of(q, image, q_strides, ALIGN)
+    k = map_of(k, image, k_strides, ALIGN)
+    v = map_of(v, image, v_strides, ALIGN)
+    out = map_of(out, image, out_strides, ALIGN)
+    queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES)
+    if ALIKE:  # then k and v have their numbers in the same places, to be computed once
+        v_strides = k_strides
 
-    top = tl.full([ROWS * COLUMNS], -3e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
+    top = tl.full([ROWS * COLUMNS], -1e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
     total = tl.zeros([ROWS * COLUMNS], tl.float32)
     average = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    y0 = tl.maximum(i0 * STRIDE - REACH, 0)
-    x0 = tl.maximum(j0 * STRIDE - REACH, 0) // ALIGN * ALIGN
+    y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
+    x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
         y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
-        values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+        keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES, WHOLE)
+        values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES, WHOLE)
         row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
         column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
-        logits = tl.dot(queries, keys.T, input_precision=PRECISION) * scale + combine(row, column)
+        logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
         new_top = tl.maximum(top, tl.max(logits, 1))
-        weights = tl.exp2(logits - new_top[:, None])  # [queries, keys]
-        shrink = tl.exp2(top - new_top)
+        weights = tl.exp2(logits * scale - (new_top * scale)[:, None])  # [queries, keys]
+        shrink = tl.exp2((top - new_top) * scale)
         total = total * shrink + tl.sum(weights, 1)
         seen = tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
         average = average * shrink[:, None] + seen
         top = new_top
 
-    store(out, average / total[:, None], i, j, rows, columns, d, out_strides, ALIGN, FEATURES)
-    at, there = per_query(lse, number, i, j, rows, columns)
-    tl.store(at, (top + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
+    store(out, average * (1 / total)[:, None], i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
+    at, there = per_query(lse, image, i, j, rows, columns)
+    tl.store(at, (top * scale + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
 
 
 @_kernel
 def query_gradient_kernel(
     q, k, v, out, lse, grad_out, grad_q, delta, row_table, column_table,
-    heads, d, height, width, scale,
+    height, width, scale,
     q_strides, k_strides, v_strides, out_strides, grad_out_strides, grad_q_strides,
-    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
+    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries again; the weights are recomputed from the logits and their lse."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    number, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    image, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
     i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
-    q = map_of(q, number, heads, q_strides, ALIGN)
-    k = map_of(k, number, heads, k_strides, ALIGN)
-    v = map_of(v, number, heads, v_strides, ALIGN)
-    out = map_of(out, number, heads, out_strides, ALIGN)
-    grad_out = map_of(grad_out, number, heads, grad_out_strides, ALIGN)
-    grad_q = map_of(grad_q, number, heads, grad_q_strides, ALIGN)
-    queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
-    outputs = load(out, i, j, rows, columns, d, out_strides, ALIGN, FEATURES)
-    grads = load(grad_out, i, j, rows, columns, d, grad_out_strides, ALIGN, FEATURES)
+    q = map_of(q, image, q_strides, ALIGN)
+    k = map_of(k, image, k_strides, ALIGN)
+    v = map_of(v, image, v_strides, ALIGN)
+    out = map_of(out, image, out_strides, ALIGN)
+    grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
+    grad_q = map_of(grad_q, image, grad_q_strides, ALIGN)
+    queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES)
+    outputs = load(out, i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
+    grads = load(grad_out, i, j, rows, columns, grad_out_strides, D, ALIGN, FEATURES)
 
-    at, there = per_query(lse, number, i, j, rows, columns)
+    at, there = per_query(lse, image, i, j, rows, columns)
     norm = tl.load(at, mask=there, other=0).reshape(ROWS * COLUMNS)
     mean = tl.sum(grads.to(tl.float32) * outputs.to(tl.float32), 1)  # Σ_o a_o·(∂L/∂a_o)
-    at, there = per_query(delta, number, i, j, rows, columns)
+    at, there = per_query(delta, image, i, j, rows, columns)
     tl.store(at, mean.reshape(ROWS, COLUMNS), mask=there)
 
     gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    y0 = tl.maximum(i0 * STRIDE - REACH, 0)
-    x0 = tl.maximum(j0 * STRIDE - REACH, 0) // ALIGN * ALIGN
+    if ALIKE:
+        v_strides = k_strides
+    y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
+    x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
         y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
-        values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+        keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES, WHOLE)
+        values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES, WHOLE)
         row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
         column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
-        logits = tl.dot(queries, keys.T, input_precision=PRECISION) * scale + combine(row, column)
-        weights = tl.exp2(logits - norm[:, None])  # [queries, keys]
+        logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
+        weights = tl.exp2(logits * scale - norm[:, None])  # [queries, keys]
         grad_weights = tl.dot(grads, values.T, input_precision=PRECISION)
         grad_logits = weights * (grad_weights - mean[:, None])
         gradient += tl.dot(grad_logits.to(keys.dtype), keys, input_precision=PRECISION)
 
     gradient *= scale * 0.6931471805599453  # ln 2: scale is 1/√d in base 2
-    store(grad_q, gradient, i, j, rows, columns, d, grad_q_strides, ALIGN, FEATURES)
+    store(grad_q, gradient, i, j, rows, columns, grad_q_strides, D, ALIGN, FEATURES)
 
 
 @_kernel
 def key_gradient_kernel(
     q, k, v, lse, delta, grad_out, grad_k, grad_v, row_table, column_table,
-    heads, d, height, width, scale,
+    height, width, scale,
     q_strides, k_strides, v_strides, grad_out_strides, grad_k_strides, grad_v_strides,
-    STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr, STEPS_X: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
+    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of keys against the blocks of queries that can reach it: nothing is scattered."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    number, y0, x0 = this_tile(height, width, ROWS, COLUMNS)
+    image, y0, x0 = this_tile(height, width, ROWS, COLUMNS)
     y, x = y0 + tl.arange(0, ROWS), x0 + tl.arange(0, COLUMNS)
-    q = map_of(q, number, heads, q_strides, ALIGN)
-    k = map_of(k, number, heads, k_strides, ALIGN)
-    v = map_of(v, number, heads, v_strides, ALIGN)
-    grad_out = map_of(grad_out, number, heads, grad_out_strides, ALIGN)
-    grad_k = map_of(grad_k, number, heads, grad_k_strides, ALIGN)
-    grad_v = map_of(grad_v, number, heads, grad_v_strides, ALIGN)
-    keys = load(k, y, x, height, width, d, k_strides, ALIGN, FEATURES)
-    values = load(v, y, x, height, width, d, v_strides, ALIGN, FEATURES)
+    q = map_of(q, image, q_strides, ALIGN)
+    k = map_of(k, image, k_strides, ALIGN)
+    v = map_of(v, image, v_strides, ALIGN)
+    grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
+    grad_k = map_of(grad_k, image, grad_k_strides, ALIGN)
+    grad_v = map_of(grad_v, image, grad_v_strides, ALIGN)
+    keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES)
+    values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES)
 
     key_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
     value_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    if ALIKE:
+        grad_out_strides = q_strides
     i0 = tl.cdiv(tl.maximum(y0 - REACH, 0), STRIDE)
-    j0 = tl.cdiv(tl.maximum(x0 - REACH, 0), STRIDE) // ALIGN * ALIGN
+    j0 = tl.cdiv(tl.maximum(x0 - REACH, 0), STRIDE)
+    i0 = block_start(i0, rows, STEPS_Y * BLOCK_ROWS)
+    j0 = block_start(j0, columns, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
         i = i0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         j = j0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        queries = load(q, i, j, rows, columns, d, q_strides, ALIGN, FEATURES)
-        grads = load(grad_out, i, j, rows, columns, d, grad_out_strides, ALIGN, FEATURES)
-        at, there = per_query(lse, number, i, j, rows, columns)
+        queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES, WHOLE)
+        grads = load(grad_out, i, j, rows, columns, grad_out_strides, D, ALIGN, FEATURES, WHOLE)
+        at, there = per_query(lse, image, i, j, rows, columns)
         norm = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
-        at, there = per_query(delta, number, i, j, rows, columns)
+        at, there = per_query(delta, image, i, j, rows, columns)
         mean = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
         row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)  # m(i, y), not m(y, i)
         column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
         bias = combine(row.T, column.T)
-        logits = tl.dot(keys, queries.T, input_precision=PRECISION) * scale + bias
-        weights = tl.exp2(logits - norm[None, :])  # [keys, queries]
+        logits = tl.dot(keys, queries.T, bias, input_precision=PRECISION)
+        weights = tl.exp2(logits * scale - norm[None, :])  # [keys, queries]
         value_gradient += tl.dot(weights.to(grads.dtype), grads, input_precision=PRECISION)
         grad_weights = tl.dot(values, grads.T, input_precision=PRECISION)
         grad_logits = weights * (grad_weights - mean[None, :])
         key_gradient += tl.dot(grad_logits.to(queries.dtype), queries, input_precision=PRECISION)
 
     key_gradient *= scale * 0.6931471805599453
-    store(grad_k, key_gradient, y, x, height, width, d, grad_k_strides, ALIGN, FEATURES)
-    store(grad_v, value_gradient, y, x, height, width, d, grad_v_strides, ALIGN, FEATURES)
+    store(grad_k, key_gradient, y, x, height, width, grad_k_strides, D, ALIGN, FEATURES)
+    store(grad_v, value_gradient, y, x, height, width, grad_v_strides, D, ALIGN, FEATURES)
 
 
 INTERPRETED = triton is not None and not isinstance(forward_kernel, triton.JITFunction)
 
 
 @functools.lru_cache(maxsize=256)
-def log_table(size: int, kernel_size: int, stride: int, dilation: int, device) -> torch.Tensor:
-    """log₂ m(i, y) for y − i = −reach … reach: float32 ``[⌈H/s⌉, 2·reach + 1]``."""
+def log_table(
+    size: int, d: int, kernel_size: int, stride: int, dilation: int, device
+) -> torch.Tensor:
+    """√d·ln m(i, y) for y − i = −reach−1 … reach+1, and a row of −∞ for queries not there.
+
+    The factor is that by which the kernels divide the sum of this and qᵀk. Returns float32
+    ``[⌈H/s⌉ + 1, 2·reach + 3]``.
+    """
     reach = dilation * (kernel_size // 2)
     counts = multiplicity(size, kernel_size, stride, dilation, device="cpu")
     i = torch.arange(0, size, stride, device="cpu")
-    y = i[:, None] + torch.arange(-reach, reach + 1, device="cpu")
-    counts = counts.gather(1, y.clamp(0, size - 1)).where((y >= 0) & (y < size), 0)
-    return counts.float().log2().to(device)
+    y = i[:, None] + torch.arange(-reach - 1, reach + 2, device="cpu")
+    there = (y >= 0) & (y < size) & ((y - i[:, None]).abs() <= reach)
+    counts = F.pad(counts.gather(1, y.clamp(0, size - 1)).where(there, 0), (0, 0, 0, 1))
+    return (math.sqrt(d) * counts.float().log()).to(device)
 
 
 def capability(device: torch.device) -> tuple[int, int]:
@@ -298,24 +341,27 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32) -> 
     features, reach = max(16, 1 << (d - 1).bit_length()), dilation * (kernel_size // 2)
     align = math.gcd(4, inputs[1], outputs[1], *(s for f in maps for s in f.stride()[:4]))
     if kernel is key_gradient_kernel:  # how many queries reach a tile of keys?
-        tiled, other = inputs, outputs
+        tiled, other, pair = inputs, outputs, (q, maps[3])
         spans = [(side - 1 + 2 * reach) // stride + 1 for side in TILE]
         slack = -reach % align if stride == 1 else align - 1
     else:  # how many keys can a tile of queries reach?
-        tiled, other = outputs, inputs
+        tiled, other, pair = outputs, inputs, (k, maps[2])
         spans = [(side - 1) * stride + 2 * reach + 1 for side in TILE]
         slack = -reach % align
     block_rows, block_columns, warps = block_shape(features, q.dtype, allow_tf32, q.device)
-    programs = batch * heads * -(-tiled[0] // TILE[0]) * -(-tiled[1] // TILE[1])
+    steps_y = -(-min(spans[0], other[0]) // block_rows)
+    steps_x = -(-min(spans[1] + slack, other[1]) // block_columns)
+    whole = steps_y * block_rows <= other[0] and steps_x * block_columns <= other[1]
+    tiles = -(-tiled[0] // TILE[0]) * -(-tiled[1] // TILE[1])
     with torch.cuda.device_of(q):
-        kernel[(programs,)](
+        kernel[(batch * tiles, heads)](
             *tensors,
-            *(log_table(side, kernel_size, stride, dilation, q.device) for side in inputs),
-            heads, d, *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
-            STRIDE=stride, REACH=reach, ALIGN=align, FEATURES=features,
+            *(log_table(side, d, kernel_size, stride, dilation, q.device) for side in inputs),
+            *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
+            D=d, STRIDE=stride, REACH=reach, ALIGN=align, FEATURES=features,
             ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
-            STEPS_Y=-(-min(spans[0], other[0]) // block_rows),
-            STEPS_X=-(-min(spans[1] + slack, other[1]) // block_columns),
+            STEPS_Y=steps_y, STEPS_X=steps_x, WHOLE=whole,
+            ALIKE=pair[0].stride() == pair[1].stride(),
             PRECISION="tf32" if allow_tf32 else "ieee", num_warps=warps, num_stages=1,
         )  # fmt: skip
 

@@ -130,7 +130,8 @@ class ACmix(nn.Module):
         if self.backend == "unfold":
             return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
-        return fast.grouped_convolution(*self._heads(q, k, v), weight, self.stride)
+        heads = self._heads(q, k, v)
+        return fast.grouped_convolution(*heads, weight, self.stride, self.backend)
 
     def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""

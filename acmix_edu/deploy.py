@@ -76,13 +76,15 @@ class DeployedACmix(nn.Module):
         known = fixed and self.position.shape[-2:] == x.shape[-2:]
         pe = self.position if known else self._position(*x.shape[-2:])
         att = fast.local_attention(*heads, size, pe, stride, dilation, self.backend).flatten(1, 2)
-        return torch.addcmul(self._convolve(x, maps), self.rate, att)
+        if self.convolution == "dense":
+            conv = self._dense(x)
+        else:
+            how = self.light, stride, self.backend
+            conv = fast.grouped_convolution(*heads, *how, stacked=maps)
+        return torch.addcmul(conv, self.rate, att)
 
-    def _convolve(self, x: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        """β times the convolution path."""
-        if self.convolution == "grouped":
-            groups, half = maps.shape[1] // (3 * self.head), self.light.shape[-1] // 2
-            return F.conv2d(maps, self.light, stride=self.stride, padding=half, groups=groups)
+    def _dense(self, x: torch.Tensor) -> torch.Tensor:
+        """β times the convolution path, from x itself."""
         how = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
         ones = x.new_ones(1, 1, *x.shape[-2:])  # zero padding makes the border by itself
         return F.conv2d(x, self.kernel, **how) + F.conv2d(ones, self.border, **how)
@@ -123,7 +125,12 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
     model = copy.deepcopy(model).eval()
 
     def make(_, module):
-        return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None
+        if not isinstance(module, ACmix):
+            return None
+        new = DeployedACmix(module, size, convolution)
+        for name, value in vars(module).items():  # what others wrote on it, as YOLO's i, f, type
+            vars(new).setdefault(name, value)
+        return new
 
     if not swap(model, make):
         raise ValueError("model contains no ACmix; there is nothing to deploy.")

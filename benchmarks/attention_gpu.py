@@ -19,7 +19,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from acmix_edu import local_attention as unfold_attention
-from acmix_edu.fast import halo, triton_attention
+from acmix_edu.fast import halo, triton_attention, triton_base
 from acmix_edu.fast.border import multiplicity
 
 BATCH, HEADS, HEAD_DIM, SIDE, KERNEL = 32, 4, 16, 56, 7
@@ -155,21 +155,31 @@ def saved_bytes(name, form, maps) -> int:
     return sum(size for pointer, size in kept.items() if pointer not in own)
 
 
+def said_by(*command: str) -> str:
+    """Return the first line that a command prints; "unknown" where there is no such command."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.split("\n")[0] or "unknown"
+
+
 def about() -> dict[str, str]:
     """GPU, driver, versions and commit: what a figure belongs to."""
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    commit = ["git", "rev-parse", "HEAD"]
-    driver, commit = (
-        subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")[0]
-        for command in (query, commit)
-    )
     return {
         "gpu": torch.cuda.get_device_name(),
-        "driver": driver,
+        "driver": said_by("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "torch": torch.__version__,
-        "triton": getattr(triton_attention.triton, "__version__", "none"),
-        "commit": commit,
+        "triton": getattr(triton_base.triton, "__version__", "none"),
+        "commit": said_by("git", "rev-parse", "HEAD"),
     }
+
+
+def write(kind: str, result: dict) -> None:
+    """Keep a result in benchmarks/results, under the name of the GPU."""
+    slug = re.sub(r"[^a-z0-9]+", "-", result["about"]["gpu"].lower()).strip("-")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{kind}-{slug}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
@@ -213,9 +223,7 @@ def main() -> None:
                     f"{unfold / times['gpu']:>8.1f}  {times['eager']:>8.1f}  "
                     f"{saved[name] / 1e6:>9.1f}"
                 )
-    slug = re.sub(r"[^a-z0-9]+", "-", result["about"]["gpu"].lower()).strip("-")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"gpu-{slug}.json").write_text(json.dumps(result, indent=1) + "\n")
+    write("gpu", result)
 
 
 if __name__ == "__main__":

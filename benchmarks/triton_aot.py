@@ -7,6 +7,7 @@ registers that were spilled to memory. Options: ``--kernel-size 7``, ``--head-di
 """
 
 import argparse
+import contextlib
 import re
 import subprocess
 import sys
@@ -20,10 +21,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from acmix_edu import split_heads
-from acmix_edu.fast import triton_attention
+from acmix_edu.fast import triton_attention, triton_convolution
 
 SHARED = {(7, 5): 64 * 1024, (8, 0): 163 * 1024, (9, 0): 227 * 1024}  # bytes a program may have
-KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
+KERNELS = [
+    *(triton_attention.forward_kernel, triton_attention.query_gradient_kernel),
+    *(triton_attention.key_gradient_kernel, triton_convolution.convolution_kernel),
+    triton_convolution.weight_gradient_kernel,
+]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -32,15 +37,17 @@ def dtypes(capability: tuple[int, int]) -> list[torch.dtype]:
 
 
 def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, allow_tf32=False):
-    """Compile the three kernels as the package would launch them: name → resources."""
-    kernels = {name: getattr(triton_attention, name) for name in KERNELS}
+    """Compile the kernels as the package would launch them: name → resources."""
     found = {}
 
-    def instead(name, run):
+    def instead(kernel):
+        run = kernel.run
+
         def record(*args, grid, warmup, **options):
+            name = kernel.__name__ + (", turned" if options.get("TURNED") else "")
             found[name] = resources(run(*args, grid=grid, warmup=True, **options))
 
-        return mock.patch.object(kernels[name], "run", record)
+        return mock.patch.object(kernel, "run", record)
 
     number = 10 * capability[0] + capability[1]
     device = SimpleNamespace(  # as much of a driver as the compiler asks for
@@ -52,15 +59,18 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, al
     f = torch.zeros(1, 2 * head_dim, 56, 56, dtype=dtype).contiguous(memory_format=layout)
     f = split_heads(f, head=2)
     window = kernel_size, 1, 1, allow_tf32
-    with (
-        mock.patch.object(triton.runtime.driver, "_active", device),
-        mock.patch.object(triton_attention, "capability", lambda _: capability),
-        instead(KERNELS[0], kernels[KERNELS[0]].run),
-        instead(KERNELS[1], kernels[KERNELS[1]].run),
-        instead(KERNELS[2], kernels[KERNELS[2]].run),
-    ):
+    weight = torch.zeros(2 * head_dim, 6, 3, 3, dtype=dtype)
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(triton.runtime.driver, "_active", device))
+        patches.enter_context(
+            mock.patch.object(triton_attention, "capability", lambda _: capability)
+        )
+        for kernel in KERNELS:
+            patches.enter_context(instead(kernel))
         out, lse = triton_attention.forward(f, f, f, *window)
         triton_attention.backward(out, f, f, f, out, lse, *window)
+        out = triton_convolution.forward(f, f, f, weight, 1)
+        triton_convolution.backward(out, f, f, f, weight, 1)
     return found
 
 
@@ -87,7 +97,7 @@ def main() -> int:
     parser.add_argument("--head-dims", type=int, nargs="+", default=[16, 32, 64, 128])
     options = parser.parse_args()
     print(f"Triton {triton.__version__}, kernel_size {options.kernel_size}, a 56×56 map")
-    print("GPU  dtype     layout  head_dim  kernel                 warps  registers  stack  shared")
+    print(f"GPU  dtype     layout  head_dim  {'kernel':<26}  warps  registers  stack  shared")
     failed = False
     for capability, limit in SHARED.items():
         modes = [(dtype, False) for dtype in dtypes(capability)]
@@ -102,7 +112,7 @@ def main() -> int:
                     for kernel, r in found.items():
                         print(
                             f"{capability[0]}.{capability[1]}  {name:<8}  {layout:<6}  "
-                            f"{head_dim:>8}  {kernel:<21}  {r['warps']:>5}  {r['registers']:>9}  "
+                            f"{head_dim:>8}  {kernel:<26}  {r['warps']:>5}  {r['registers']:>9}  "
                             f"{r['stack']:>5}  {r['shared']:>6}",
                             flush=True,
                         )

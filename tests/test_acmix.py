@@ -35,14 +35,10 @@ def test_forward_and_every_gradient_are_the_published_modules(golden):
     y.backward(golden["grad_y"])
     torch.testing.assert_close(y, golden["y"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(x.grad, golden["grad_x"], rtol=1e-5, atol=1e-5)
-    for name, parameter in module.named_parameters():
-        torch.testing.assert_close(
-            parameter.grad,
-            golden[f"grad/{name}"],
-            rtol=1e-5,
-            atol=2e-5,
-            msg=lambda m, n=name: n + m,
-        )
+    for name, parameter in module.named_parameters():  # sums over all pixels: by their largest
+        expected = golden[f"grad/{name}"]
+        within = {"rtol": 1e-5, "atol": 2e-5 * max(1, expected.abs().max().item())}
+        torch.testing.assert_close(parameter.grad, expected, **within, msg=lambda m, n=name: n + m)
 
 
 def test_state_is_written_back_as_it_came(golden):

@@ -110,3 +110,12 @@ def test_inputs_are_checked():
         composed(torch.randn(1, 4, 5, 5).double())
     with pytest.raises(TypeError, match="module must be an ACmix, but a Linear came"):
         DeployedACmix(nn.Linear(2, 2))
+
+
+def test_what_a_framework_wrote_on_a_layer_stays():
+    """YOLO's parsers number the layers: model[i].f says whose output layer i takes."""
+    net = nn.Sequential(ACmix(8, 8))
+    net[0].i, net[0].f, net[0].type = 4, -1, "ACmix"
+    layer = deploy(net)[0]
+    assert isinstance(layer, DeployedACmix)
+    assert (layer.i, layer.f, layer.type, layer.training) == (4, -1, "ACmix", False)

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acmix_edu import ACmix, LearnableShift
@@ -286,3 +287,17 @@ def test_second_derivatives_need_the_definition():
     assert curvature("unfold").isfinite().all()
     with pytest.raises(RuntimeError, match="derivative"):
         curvature(None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_mask_has_the_dtype_of_the_queries(dtype, monkeypatch):
+    """On CUDA another dtype is refused, or read as if it were that of the queries."""
+    seen, attend = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *a, attn_mask: seen.append(attn_mask.dtype) or attend(*a, attn_mask=attn_mask),
+    )
+    q = torch.randn(1, 2, 4, 20, 20).to(dtype)
+    halo_attention(q, q, q, 7)
+    assert seen == [dtype]

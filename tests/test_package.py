@@ -67,7 +67,8 @@ def test_public_names_are_documented_with_an_example(name):
         assert ">>>" in text
 
 
-FAST = [f"fast.{name}" for name in ("border", "convolution", "halo", "triton_attention")]
+KERNELS = ("triton_base", "triton_attention", "triton_convolution")
+FAST = [f"fast.{name}" for name in ("border", "convolution", "halo", *KERNELS)]
 
 
 @pytest.mark.parametrize("name", [*STORY, *FAST, "examples", "exercises"])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from acmix_edu import ACmix
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers import SpeedPanel, panel
-from acmix_edu.fast import triton_attention
+from acmix_edu.fast import triton_attention, triton_base
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_processor_can_do_what_is_offered():
         assert found["both_ms"] > 0 and found["unfold_both_ms"] > 0
 
 
-@pytest.mark.skipif(triton_attention.INTERPRETED, reason="Triton's interpreter runs anywhere")
+@pytest.mark.skipif(triton_base.INTERPRETED, reason="Triton's interpreter runs anywhere")
 def test_triton_is_offered_where_it_runs(monkeypatch):
     assert SpeedPanel().controls["backend"].options == ("fastest", "unfold", "halo")
     monkeypatch.setattr(triton_attention, "why_not", lambda *_: None)

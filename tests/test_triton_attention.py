@@ -14,7 +14,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from acmix_edu.fast import multiplicity, triton_attention
+from acmix_edu.fast import (
+    grouped_convolution,
+    multiplicity,
+    triton_attention,
+    triton_base,
+    triton_convolution,
+)
 from acmix_edu.fast.triton_attention import local_attention, log_table, why_not
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +28,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton is published 
 
 
 @linux
-@pytest.mark.parametrize(("cases", "least"), [("configuration", 60), ("not configuration", 25)])
+@pytest.mark.parametrize(
+    ("cases", "least"), [("test_configuration", 60), ("not test_configuration", 60)]
+)
 def test_in_the_interpreter(cases, least):
     command = [sys.executable, "-m", "pytest", "tests/triton_cases.py", "-q", "-k", cases]
     command += ["-p", "no:xdist", "-p", "no:cacheprovider"]
@@ -40,12 +48,12 @@ def test_in_the_interpreter(cases, least):
 def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
     """The kernels fit on a T4, an A100 and an H100, and next to no register is spilled."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from triton_aot import KERNELS, SHARED, compiled, dtypes
+    from triton_aot import SHARED, compiled, dtypes
 
     if dtype not in dtypes(capability):
         dtype = torch.float16
     found = compiled(capability, dtype, head_dim)
-    assert list(found) == list(KERNELS)
+    assert len(found) == 6  # three of attention, three of the convolution path
     for name, resources in found.items():
         assert resources["shared"] <= SHARED[capability], name
         assert resources["stack"] <= 16, name
@@ -87,21 +95,36 @@ def fake_maps(dtype=torch.float32, d=16, device="cuda"):
     ],
 )
 def test_why_not(capability, maps, sentence, monkeypatch):
-    monkeypatch.setattr(triton_attention, "capability", lambda _: capability)
+    for module in (triton_base, triton_attention):
+        monkeypatch.setattr(module, "capability", lambda _: capability)
     reason = why_not(*fake_maps(**maps), 7)
     assert reason is None if sentence is None else sentence in reason
 
 
 @linux
 def test_why_not_is_raised():
-    q = torch.zeros(1, 1, 4, 3, 3)
-    with pytest.raises(RuntimeError, match="needs a CUDA device"):
-        local_attention(q, q, q, 3)
+    q, weight = torch.zeros(1, 1, 4, 3, 3), torch.zeros(4, 3, 3, 3)
+    for call in (
+        lambda: local_attention(q, q, q, 3),
+        lambda: triton_convolution.grouped_convolution(q, q, q, weight),
+        lambda: grouped_convolution(q, q, q, weight, backend="triton"),
+    ):
+        with pytest.raises(RuntimeError, match="needs a CUDA device"):
+            call()
+
+
+@linux
+def test_why_not_of_the_convolution(monkeypatch):
+    monkeypatch.setattr(triton_base, "capability", lambda _: (9, 0))
+    with FakeTensorMode():
+        few, many = (torch.empty(1, n, 4, 7, 7, device="cuda") for n in (16, 17))
+    assert triton_convolution.why_not(few, few, few) is None
+    assert "up to 16 heads, but 17 came" in triton_convolution.why_not(many, many, many)
 
 
 @linux
 def test_fake_tensors_run_no_kernel(monkeypatch):
-    monkeypatch.setattr(triton_attention, "INTERPRETED", True)
+    monkeypatch.setattr(triton_base, "INTERPRETED", True)
     q, k, v = fake_maps(device="cpu")
     with q.fake_mode:
         assert local_attention(q, k, v, 7, stride=2).shape == (1, 2, 16, 4, 4)

@@ -7,6 +7,7 @@ from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
 from acmix_edu.fast.convolution import compose, grouped_convolution
 from acmix_edu.fast.halo import band_attention, halo_attention
+from acmix_edu.fast.triton_base import is_for_elsewhere, kernel_runs
 
 __all__ = [
     "band_attention",
@@ -55,20 +56,12 @@ def local_attention(
     check_backend(backend)
     if backend == "unfold":
         return attention.local_attention(*arguments)
-    if backend == "halo" or (backend is None and _is_for_elsewhere(q)):
+    if backend == "halo" or (backend is None and is_for_elsewhere(q)):
         return halo.local_attention(*arguments)
     attention.check_maps(*arguments)
-    reason = triton_attention.why_not(q, k, v, kernel_size, stride, dilation)
-    if reason is None:
+    if kernel_runs(backend, triton_attention.why_not(q, k, v, kernel_size, stride, dilation)):
         return triton_attention.local_attention(*arguments)
-    if backend == "triton":
-        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
     return halo.local_attention(*arguments)
-
-
-def _is_for_elsewhere(q: torch.Tensor) -> bool:
-    """Will this not run on a CUDA device, or end in a file that others must be able to run?"""
-    return not q.is_cuda or torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def check_backend(backend: str | None) -> str | None:

@@ -16,8 +16,9 @@ def multiplicity(
 ) -> torch.Tensor:
     r"""Count how often each key of a line appears in the reflected window of each query.
 
-    $$m(i, y) = \#\{\, p : |p - i| \le RD,\; D \mid p - i,\;
-    \text{reflection takes } p \text{ to } y \,\}, \qquad R = \lfloor k/2 \rfloor$$
+    $$\begin{aligned} m(i, y) = \#\{\, p :\; &|p - i| \le RD,\; D \mid p - i, \\
+    &\text{reflection takes } p \text{ to } y \,\} \\
+    &R = \lfloor k/2 \rfloor \end{aligned}$$
 
     It is 1 inside, 2 near the border, 0 out of reach; each row adds up to k. It is not symmetric
     at the border: there i and y do not change places.

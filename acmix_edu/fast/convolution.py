@@ -7,6 +7,9 @@ so one grouped convolution from the 3N maps to the N outputs does the work of bo
 import torch
 import torch.nn.functional as F
 
+from acmix_edu.fast import triton_convolution
+from acmix_edu.fast.triton_base import is_for_elsewhere, kernel_runs
+
 
 def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     r"""Multiply ``fc`` into the shift kernels.
@@ -29,7 +32,13 @@ def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
 
 
 def grouped_convolution(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weight: torch.Tensor, stride: int = 1
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int = 1,
+    backend: str | None = None,
+    stacked: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Convolve the 3N maps of each dimension to its N outputs, all dimensions at once.
 
@@ -37,17 +46,27 @@ def grouped_convolution(
         q, k, v: ``[B, N, d, H, W]``.
         weight: ``[d·N, 3N, k_c, k_c]``, from :func:`compose`.
         stride: the output side is ⌈side/stride⌉.
+        backend: None takes the Triton kernel where it can run, else PyTorch's convolution;
+            "triton" insists on the kernel, and any other takes the latter.
+        stacked: q, k and v side by side ``[B, d·3N, H, W]``, if they lie so already: PyTorch's
+            convolution needs that, the kernel does not.
 
     Returns:
         ``[B, d·N, H', W']``, dimension-major; 3·k_c²·N multiply-adds a pixel and channel, where
         fc and dep_conv take 3·k_c² + k_c⁴.
+
+    Raises:
+        RuntimeError: backend is "triton" and the kernel cannot be used; says why.
 
     Example:
         >>> maps = torch.randn(3, 2, 4, 16, 7, 7)
         >>> grouped_convolution(*maps, torch.randn(64, 12, 3, 3)).shape
         torch.Size([2, 64, 7, 7])
     """
-    dims = q.shape[2]
-    maps = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2)  # [B, d, 3N, H, W]
+    by_torch = backend in ("unfold", "halo") or (backend is None and is_for_elsewhere(q))
+    if not by_torch and kernel_runs(backend, triton_convolution.why_not(q, k, v)):
+        return triton_convolution.grouped_convolution(q, k, v, weight, stride)
+    if stacked is None:
+        stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
     half = weight.shape[-1] // 2
-    return F.conv2d(maps.flatten(1, 2), weight, stride=stride, padding=half, groups=dims)
+    return F.conv2d(stacked, weight, stride=stride, padding=half, groups=q.shape[2])

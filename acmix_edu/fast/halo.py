@@ -83,7 +83,7 @@ def halo_attention(
     queries = _gather(q, _pixels(rows.queries, columns.queries, width))
     around = _pixels(rows.keys, columns.keys, width)
     near = rows.near[:, None, :, None] & columns.near[:, None, :]
-    bias = torch.zeros(near.shape, dtype=_exact(q.dtype), device=q.device)
+    bias = torch.zeros(near.shape, dtype=q.dtype, device=q.device)
     bias = bias.masked_fill(~near, -math.inf).flatten(2).flatten(0, 1)  # [t², u²]
     out = F.scaled_dot_product_attention(
         queries, _gather(k, around), _gather(v, around), attn_mask=bias
@@ -193,8 +193,3 @@ def _gather(f: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Copy pixels of a map ``[..., d, H, W]`` as tokens: ``[-1, n, pixels of a tile, d]``."""
     tokens = f.movedim(f.dim() - 3, f.dim() - 1).reshape(-1, f.shape[-2] * f.shape[-1], f.shape[-3])
     return tokens.index_select(1, pixels.flatten()).unflatten(1, pixels.shape)
-
-
-def _exact(dtype: torch.dtype) -> torch.dtype:
-    """At least float32, for log 2 in half precision is off by more than the logits are."""
-    return torch.promote_types(dtype, torch.float32)

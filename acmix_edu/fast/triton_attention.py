@@ -23,23 +23,13 @@ import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
 from acmix_edu.fast.border import multiplicity
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # no kernel will run then: see why_not
-    triton = None
+from acmix_edu.fast.triton_base import capability, cast_to, kernel, no_triton, register, tl
 
 TILE = (2, 8)
 MOST_FEATURES = 256
 
 
-def _kernel(function):
-    """Hand a function over to Triton, where there is one."""
-    return function if triton is None else triton.jit(function)
-
-
-@_kernel
+@kernel
 def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Which image of the batch is this program's, and at which pixel does its tile begin?"""
     tiles_x = tl.cdiv(width, COLUMNS)
@@ -49,13 +39,13 @@ def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return image, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
 
 
-@_kernel
+@kernel
 def map_of(f, image, strides, ALIGN: tl.constexpr):
     """Point at the first feature of the first pixel of this program's head."""
     return f + (image * strides[0] + tl.program_id(1) * strides[1]) // ALIGN * ALIGN
 
 
-@_kernel
+@kernel
 def pixels(
     y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr
 ):
@@ -72,7 +62,7 @@ def pixels(
     return offset, there  # [rows, columns, FEATURES]
 
 
-@_kernel
+@kernel
 def load(
     f, y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
     WHOLE: tl.constexpr = False,
@@ -89,7 +79,7 @@ def load(
     return tile.reshape(y.shape[0] * x.shape[0], FEATURES)
 
 
-@_kernel
+@kernel
 def store(
     f, tile, y, x, height, width, strides,
     D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
@@ -100,7 +90,7 @@ def store(
     tl.store(f + offset, tile.to(f.dtype.element_ty), mask=there)
 
 
-@_kernel
+@kernel
 def per_query(f, image, i, j, rows, columns):
     """Where is the one number that each query has, and which of the queries are there?"""
     first = (image * tl.num_programs(1) + tl.program_id(1)) * rows * columns
@@ -109,7 +99,7 @@ def per_query(f, image, i, j, rows, columns):
     return f + at, there
 
 
-@_kernel
+@kernel
 def log_multiplicity(table, i, y, rows, STRIDE: tl.constexpr, REACH: tl.constexpr):
     """√d·ln m(i, y) along one side, from its table; −∞ out of reach and outside the map.
 
@@ -119,7 +109,7 @@ def log_multiplicity(table, i, y, rows, STRIDE: tl.constexpr, REACH: tl.constexp
     return tl.load(table + tl.minimum(i, rows)[:, None] * (2 * REACH + 3) + step)
 
 
-@_kernel
+@kernel
 def block_start(first, size, BLOCKS: tl.constexpr):
     """Where do blocks of so many pixels begin, to hold those from ``first`` on?
 
@@ -128,14 +118,14 @@ def block_start(first, size, BLOCKS: tl.constexpr):
     return tl.maximum(tl.minimum(first, size - BLOCKS), 0)
 
 
-@_kernel
+@kernel
 def combine(row, column):
     """row[a, c] + column[b, d] as a matrix [(a, b), (c, d)]: from two sides to pixels."""
     both = row[:, None, :, None] + column[None, :, None, :]
     return both.reshape(row.shape[0] * column.shape[0], row.shape[1] * column.shape[1])
 
 
-@_kernel
+@kernel
 def forward_kernel(
     q, k, v, out, lse, row_table, column_table, height, width, scale,
     q_strides, k_strides, v_strides, out_strides,
@@ -177,12 +167,13 @@ def forward_kernel(
         average = average * shrink[:, None] + seen
         top = new_top
 
-    store(out, average * (1 / total)[:, None], i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
+    average *= (1 / total)[:, None]
+    store(out, average, i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
     at, there = per_query(lse, image, i, j, rows, columns)
     tl.store(at, (top * scale + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
 
 
-@_kernel
+@kernel
 def query_gradient_kernel(
     q, k, v, out, lse, grad_out, grad_q, delta, row_table, column_table,
     height, width, scale,
@@ -234,7 +225,7 @@ def query_gradient_kernel(
     store(grad_q, gradient, i, j, rows, columns, grad_q_strides, D, ALIGN, FEATURES)
 
 
-@_kernel
+@kernel
 def key_gradient_kernel(
     q, k, v, lse, delta, grad_out, grad_k, grad_v, row_table, column_table,
     height, width, scale,
@@ -289,9 +280,6 @@ def key_gradient_kernel(
     store(grad_v, value_gradient, y, x, height, width, grad_v_strides, D, ALIGN, FEATURES)
 
 
-INTERPRETED = triton is not None and not isinstance(forward_kernel, triton.JITFunction)
-
-
 @functools.lru_cache(maxsize=256)
 def log_table(
     size: int, d: int, kernel_size: int, stride: int, dilation: int, device
@@ -308,11 +296,6 @@ def log_table(
     there = (y >= 0) & (y < size) & ((y - i[:, None]).abs() <= reach)
     counts = F.pad(counts.gather(1, y.clamp(0, size - 1)).where(there, 0), (0, 0, 0, 1))
     return (math.sqrt(d) * counts.float().log()).to(device)
-
-
-def capability(device: torch.device) -> tuple[int, int]:
-    """Return the device's compute capability; Triton's interpreter can do what 8.0 can."""
-    return (8, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
 
 
 def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> tuple[int, ...]:
@@ -413,32 +396,17 @@ def _gradients(ctx, grad_out, _):
     return *backward_op(grad_out, *ctx.saved_tensors, *ctx.window), None, None, None, None
 
 
-def _no_second_gradients(ctx, *_):
-    raise NotImplementedError(
-        "the Triton kernel of local attention has no second derivatives; "
-        'take them with backend="unfold".'
-    )
-
-
-def _register(name, arguments, run, allocate, differentiate, keep=None) -> None:
-    """Make a function known to PyTorch: to autograd, torch.compile and fake tensors."""
-    torch.library.define(name, arguments)
-    torch.library.impl(name, ("cpu", "cuda"), run)  # on the CPU only Triton's interpreter can run
-    torch.library.register_fake(name, allocate)
-    torch.library.register_autograd(name, differentiate, setup_context=keep)
-
-
 WINDOW = "int kernel_size, int stride, int dilation, bool allow_tf32"
-_register(
+register(
     "acmix_edu::local_attention",
     f"(Tensor q, Tensor k, Tensor v, {WINDOW}) -> (Tensor, Tensor)",
     forward, forward_outputs, _gradients, _keep,
 )  # fmt: skip
-_register(
+register(
     "acmix_edu::local_attention_backward",
     "(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
     f"{WINDOW}) -> (Tensor, Tensor, Tensor)",
-    backward, backward_outputs, _no_second_gradients,
+    backward, backward_outputs,
 )  # fmt: skip
 
 
@@ -454,9 +422,9 @@ def local_attention(
 ) -> torch.Tensor:
     r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, in Triton.
 
-    $$g_{ij} = \sum_{y,x} \frac{m_{iy}\, m_{jx}\, e^{l_{yx}}}{\sum_{y',x'} m_{iy'}\, m_{jx'}\,
-    e^{l_{y'x'}}}\; v_{yx}, \qquad l_{yx} = \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}
-    {\sqrt d}$$
+    $$\begin{aligned} g_{ij} &= \sum_{y,x} \frac{m_{iy}\, m_{jx}\, e^{l_{yx}}}
+    {\sum_{y',x'} m_{iy'}\, m_{jx'}\, e^{l_{y'x'}}}\; v_{yx} \\
+    l_{yx} &= \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}{\sqrt d} \end{aligned}$$
 
     The position term shifts the keys beforehand (that of the query cancels in the softmax): one
     more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the maps are
@@ -484,7 +452,7 @@ def local_attention(
     check_maps(q, k, v, kernel_size, pe, stride, dilation)
     if reason := why_not(q, k, v):
         raise RuntimeError(reason)
-    dtype = _dtype(q)
+    dtype = cast_to(q)
     k = k if pe is None else k - pe
     q = q if stride == 1 else q[..., ::stride, ::stride]
     maps = (_five_dimensions(f.to(dtype)) for f in (q, k, v))
@@ -503,22 +471,12 @@ def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_window) -> str 
         >>> bool(why_not(f, f, f))
         True
     """
-    if triton is None:
-        return "Triton is not installed; pip install triton."
-    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
-        return f"The kernel needs Triton 3.3 or newer, but {triton.__version__} is installed."
-    if torch.version.hip:
-        return "The Triton kernel has not been tried on ROCm."
-    if not INTERPRETED and q.device.type != "cuda":
-        return f"The Triton kernel needs a CUDA device, but the maps are on {q.device}."
-    dtype, d, found = _dtype(q), q.shape[-3], capability(q.device)
-    if found < (7, 5):
-        return f"The Triton kernel needs compute capability 7.5, but {q.device} has {found}."
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return f"The Triton kernel computes in float32, float16 or bfloat16, not in {dtype}."
-    if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
-        return "bfloat16 needs compute capability 8.0; use float16 or float32."
+    if reason := no_triton(q):
+        return reason
+    d, found = q.shape[-3], capability(q.device)
     most = MOST_FEATURES if found >= (8, 0) else MOST_FEATURES // 2
+    if q.dim() > 4 and q.shape[-4] >= 2**16:
+        return f"The Triton kernel takes up to 65535 heads, but {q.shape[-4]} came."
     if d > most or v.shape[-3] != d:
         return (
             f"The Triton kernel takes up to {most} features a head, as many in v as in q, but "
@@ -536,11 +494,6 @@ def _extent(f: torch.Tensor) -> int:
 
 def _five_dimensions(f: torch.Tensor) -> torch.Tensor:
     """View ``[..., d, H, W]`` as ``[B, N, d, H, W]``."""
-    return f.flatten(0, -5) if f.dim() > 5 else f[(None,) * (5 - f.dim())]
-
-
-def _dtype(q: torch.Tensor) -> torch.dtype:
-    """The dtype to compute in: autocast's where it is on, which leaves float64 alone."""
-    kind = q.device.type
-    cast = q.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if cast else q.dtype
+    if f.dim() < 5:
+        f = f.unsqueeze(-4) if f.dim() == 4 else f[None, None]
+    return f.flatten(0, -5)

@@ -1,0 +1,84 @@
+"""What the Triton kernels share: where they can run, and how PyTorch gets to know them."""
+
+import torch
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # no kernel will run then: see no_triton
+    triton = tl = None
+
+
+def kernel(function):
+    """Hand a function over to Triton, where there is one."""
+    return function if triton is None else triton.jit(function)
+
+
+@kernel
+def _nothing():
+    pass
+
+
+INTERPRETED = triton is not None and not isinstance(_nothing, triton.JITFunction)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """Return the device's compute capability; Triton's interpreter can do what 8.0 can."""
+    return (8, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
+
+
+def cast_to(f: torch.Tensor) -> torch.dtype:
+    """The dtype to compute in: autocast's where it is on, which leaves float64 alone."""
+    kind = f.device.type
+    cast = f.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if cast else f.dtype
+
+
+def no_triton(f: torch.Tensor) -> str | None:
+    """Say in one sentence why no kernel can take a map like f; None where one can."""
+    if triton is None:
+        return "Triton is not installed; pip install triton."
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
+        return f"The kernel needs Triton 3.6 or newer, but {triton.__version__} is installed."
+    if torch.version.hip:
+        return "The Triton kernel has not been tried on ROCm."
+    if not INTERPRETED and f.device.type != "cuda":
+        return f"The Triton kernel needs a CUDA device, but the maps are on {f.device}."
+    dtype, found = cast_to(f), capability(f.device)
+    if found < (7, 5):
+        return f"The Triton kernel needs compute capability 7.5, but {f.device} has {found}."
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"The Triton kernel computes in float32, float16 or bfloat16, not in {dtype}."
+    if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
+        return "bfloat16 needs compute capability 8.0; use float16 or float32."
+    return None
+
+
+def kernel_runs(backend: str | None, reason: str | None) -> bool:
+    """Say whether a kernel is to run, given why it cannot.
+
+    Raises:
+        RuntimeError: backend is "triton" and there is a reason; says it.
+    """
+    if reason and backend == "triton":
+        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
+    return reason is None
+
+
+def is_for_elsewhere(f: torch.Tensor) -> bool:
+    """Will this not run on a CUDA device, or end in a file that others must be able to run?"""
+    return not f.is_cuda or torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+def _no_second_gradients(ctx, *_):
+    raise NotImplementedError(
+        'the Triton kernels have no second derivatives; take them with backend="unfold".'
+    )
+
+
+def register(name, arguments, run, allocate, differentiate=_no_second_gradients, keep=None) -> None:
+    """Make a function known to PyTorch: to autograd, torch.compile and fake tensors."""
+    torch.library.define(name, arguments)
+    torch.library.impl(name, ("cpu", "cuda"), run)  # on the CPU only Triton's interpreter can run
+    torch.library.register_fake(name, allocate)
+    torch.library.register_autograd(name, differentiate, setup_context=keep)

@@ -151,8 +151,8 @@ def local_attention_weights(
 ) -> torch.Tensor:
     r"""Compare each query with the keys of its window and normalise (eq. 10).
 
-    $$a_o(i,j) = \mathop{\mathrm{softmax}}_{o}\; \frac{q_{ij}^{\top}
-    \left(k_{ij+o} + \mathit{pe}_{ij} - \mathit{pe}_{ij+o}\right)}{\sqrt d}$$
+    $$\begin{aligned} &a_o(i,j) = \\ &\quad \mathop{\mathrm{softmax}}_{o}\; \frac{q_{ij}^{\top}
+    \left(k_{ij+o} + \mathit{pe}_{ij} - \mathit{pe}_{ij+o}\right)}{\sqrt d} \end{aligned}$$
 
     with pe the position term (zero in the paper's equation; part of the published module).
 
@@ -339,8 +339,8 @@ def patchwise_attention(
 ) -> torch.Tensor:
     r"""Let a small network read the whole window and decide all its weights (SAN; section 4.5).
 
-    $$a(i,j) = \varphi\left(\left[q_{ij},\; [k_{ab}]_{(a,b)\in\mathcal N_k(i,j)}\right]\right),
-    \qquad g_{ij} = \sum_o a_o(i,j)\, v_{ij+o}$$
+    $$\begin{aligned} a(i,j) &= \varphi\left(\left[q_{ij},\; [k_{ab}]_{(a,b)\in\mathcal N_k(i,j)}
+    \right]\right) \\ g_{ij} &= \sum_o a_o(i,j)\, v_{ij+o} \end{aligned}$$
 
     where [ ] concatenates features. In the paper φ is two linear layers with a non-linearity
     between them, and there is no softmax: the weights may be negative and need not add up to 1.

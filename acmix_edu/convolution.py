@@ -13,7 +13,8 @@ from acmix_edu.checks import alike, feature_map, floating
 def conv2d_by_definition(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     r"""Convolve pixel by pixel, exactly as the definition is written (eq. 1).
 
-    $$g_{ij} = \sum_{p,q} K_{p,q}\, f_{i+p-\lfloor k/2\rfloor,\; j+q-\lfloor k/2\rfloor}$$
+    $$\begin{aligned} &g_{ij} = \\ &\quad \sum_{p,q} K_{p,q}\,
+    f_{i+p-\lfloor k/2\rfloor,\; j+q-\lfloor k/2\rfloor} \end{aligned}$$
 
     Outside the map f is zero. This is the form to read and to test against, not to use: it
     visits every pixel in a Python loop.

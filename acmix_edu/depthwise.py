@@ -13,8 +13,8 @@ from acmix_edu.checks import alike, feature_map, floating, odd_kernel, pixels, w
 def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tensor:
     r"""Return the one-hot kernel whose convolution is the shift by (di, dj).
 
-    $$K_{p,q} = 1 \text{ if } (p,q) = (\lfloor k/2\rfloor+\Delta_x,\;
-    \lfloor k/2\rfloor+\Delta_y), \text{ else } 0$$
+    $$\begin{aligned} K_{p,q} = 1 &\text{ if } p = \lfloor k/2\rfloor+\Delta_x \\
+    &\text{ and } q = \lfloor k/2\rfloor+\Delta_y, \text{ else } 0 \end{aligned}$$
 
     Args:
         di, dj: the displacement, rows and columns.
@@ -114,8 +114,9 @@ class LearnableShift(nn.Module):
     Group e holds the k² maps of dimension e and makes ``kernels`` outputs, each with k² kernels
     of its own, which start one-hot:
 
-    $$g_{eN+n} = \sum_{t=0}^{k^2-1} W_{eN+n,\,t} * \tilde g_{e k^2 + t}, \qquad
-    W_{c,t} = \text{one-hot at } (t \,\mathrm{div}\, k,\; t \bmod k) \text{ at the start}$$
+    $$\begin{aligned} g_{eN+n} &= \sum_{t=0}^{k^2-1} W_{eN+n,\,t} * \tilde g_{e k^2 + t} \\
+    W_{c,t} &= \text{one-hot at } (t \,\mathrm{div}\, k,\; t \bmod k) \\
+    &\quad \text{ at the start} \end{aligned}$$
 
     At the start the N outputs of a group are equal; training tells them apart. It is not an
     ``nn.Conv2d``, so a network that re-initialises its convolutions leaves the start alone.

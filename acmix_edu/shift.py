@@ -58,8 +58,8 @@ def shift_and_sum(
 ) -> torch.Tensor:
     r"""Apply Stage II of a convolution: shift each map to its place and add (eq. 7, 8).
 
-    $$g_{ij} = \sum_{p,q} \mathrm{Shift}\bigl(\tilde g^{(p,q)},\;
-    p-\lfloor k/2\rfloor,\; q-\lfloor k/2\rfloor\bigr)_{ij}$$
+    $$\begin{aligned} g_{ij} = \sum_{p,q} \mathrm{Shift}\bigl(&\tilde g^{(p,q)},\;
+    p-\lfloor k/2\rfloor, \\ &q-\lfloor k/2\rfloor\bigr)_{ij} \end{aligned}$$
 
     With padding P and dilation D the displacement of position (p, q) is (p·D − P, q·D − P);
     with stride s every s-th pixel of the result is kept.

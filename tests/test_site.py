@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ def test_notebook_begins_with_the_install_cell(path):
 def test_notebook_stores_no_outputs(path):
     for cell in code_cells(read(path)):
         assert cell["outputs"] == [] and cell["execution_count"] is None, "run `make strip`"
+
+
+@each_notebook
+def test_code_fits_beside_the_contents_of_its_page(path):
+    """88 characters do (book.css says how); a longer line makes its box scroll sideways."""
+    for cell in code_cells(read(path)):
+        if "remove-cell" not in cell["metadata"].get("tags", []):
+            long = [line for line in "".join(cell["source"]).splitlines() if len(line) > 88]
+            assert not long, f"{path.name}, {cell['id']}: break {long}"
+
+
+@each_notebook
+def test_a_fold_says_what_is_in_it(path):
+    """Not "Show code cell content", whether it is an answer, a solution or a list of imports."""
+    for before, cell in pairwise(read(path)["cells"]):
+        folds = {"hide-cell", "hide-input", "hide-output"} & set(cell["metadata"].get("tags", []))
+        if folds:
+            source, prompts = "".join(cell["source"]), cell["metadata"].get("mystnb", {})
+            show = prompts.get("code_prompt_show", "")
+            assert re.fullmatch(r"Show the \w+", show), f"{path.name}, {cell['id']}: {show!r}"
+            assert prompts.get("code_prompt_hide") == show.replace("Show", "Hide"), cell["id"]
+            predicted = "**Predict.**" in "".join(before["source"]) and "hide-input" not in folds
+            assert not predicted or show == "Show the answer", cell["id"]
+            assert ("@title Solution" in source) == (show == "Show the solution"), cell["id"]
 
 
 @each_notebook

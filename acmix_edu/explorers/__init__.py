@@ -11,6 +11,7 @@ from acmix_edu.explorers.attention import AttentionExplorer
 from acmix_edu.explorers.budget import BudgetExplorer
 from acmix_edu.explorers.denoise import DenoiseExplorer
 from acmix_edu.explorers.film import FilmExplorer
+from acmix_edu.explorers.halo import HaloExplorer
 from acmix_edu.explorers.kernel import KernelExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
@@ -24,6 +25,7 @@ __all__ = [
     "BudgetExplorer",
     "DenoiseExplorer",
     "FilmExplorer",
+    "HaloExplorer",
     "KernelExplorer",
     "MixingExplorer",
     "ShiftExplorer",

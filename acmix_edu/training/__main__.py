@@ -29,9 +29,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add, plan = p.add_argument, Plan()
-    add("--data", default=plan.data, choices=SOURCES, help="what to learn")
+    add("--data", default=plan.data, choices=SOURCES, metavar="NAME",
+        help="what to learn: " + ", ".join(SOURCES))  # fmt: skip
     add("--path", metavar="FOLDER", help="the files of cifar10, or train/ and test/ of folder")
-    add("--arm", default=plan.arm, choices=ARMS, help="the operator that looks at neighbours")
+    add("--arm", default=plan.arm, choices=ARMS, metavar="ARM",
+        help="the operator that looks at neighbours: " + ", ".join(ARMS))  # fmt: skip
     add("--epochs", type=_positive(int), default=plan.epochs, metavar="N", help="how long")
     add("--seed", type=int, default=plan.seed, metavar="N", help="of weights and order")
     add("--batch-size", type=_positive(int), default=plan.batch_size, metavar="N",

@@ -20,6 +20,7 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/05_acmix", "mixing"),
     ("book/05_acmix", "walk"),
     ("book/06_resnet", "budget"),
+    ("book/07_fast", "halo"),
     ("book/08_training", "training"),
     ("book/08_training", "denoise"),
 ]
@@ -165,6 +166,33 @@ def test_links_in_the_text_set_an_explorer(open_page, server):
             changed = {t: state[t] for t in state if state[t] != start[t]}
             assert changed, f"{path}: {link.get_attribute('href')} changes nothing"
             assert {pair.split("=")[0] for pair in wanted.split("&")} <= set(changed)
+
+
+IN_WINDOW = """(root, traits) => {
+  const aims = [...traits.map((trait) => `[data-aim~=${trait}]`), "[data-aim]"];
+  const aim = aims.map((selector) => root.querySelector(selector)).find(Boolean);
+  const { top, bottom } = (aim ?? root).getBoundingClientRect();
+  const tall = !aim && root.offsetHeight > innerHeight - 64;
+  return top >= 63 && (tall || bottom <= innerHeight + 1);
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
+    """The part that a link is about is seen whole; without one, as much as fits from the top."""
+    for path in sorted({path for path, _ in PLACES}):
+        page = open_page(viewport={"width": width, "height": 800})
+        page.goto(f"{server}/{path}.html")
+        Shown(page, dict(PLACES)[path])  # all have started
+        for link in page.locator("main a[href^='#'][href*=':']").all():
+            href = link.get_attribute("href")
+            name, pairs = re.fullmatch(r"#(\w+):(.*)", href).groups()
+            root = page.locator(f".acmix-explorer.{name}")
+            root.get_by_role("button", name="Reset").click()
+            link.click()
+            page.evaluate(TWO_FRAMES)
+            traits = [pair.split("=")[0] for pair in pairs.split("&")]
+            assert root.evaluate(IN_WINDOW, traits), f"{path}: {href}"
 
 
 def test_no_explorer_is_left_out():

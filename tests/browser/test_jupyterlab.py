@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from shown import TWO_FRAMES, Shown
 from test_attention_page import Attention
+from test_halo import Halo
 from test_kernel import Kernel
 from test_mixing import Mixing
 from test_shift_page import Shift
@@ -70,6 +71,7 @@ VIEWS = {
     "budget": Budget,
     "denoise": Denoise,
     "film": Film,
+    "halo": Halo,
     "kernel": Kernel,
     "mixing": Mixing,
     "shift": Shift,

@@ -194,8 +194,9 @@ function build(model, { redraw, set }) {
   const boxes = (views) => views.map((map) => map.box);
   const parts = [
     element("div", { class: "looks" }, element("div", { class: "query" }, picture.box),
-      element("div", { class: "maps heads" }, ...boxes(heads)), legend),
-    where, element("div", { class: "maps kernels" }, ...boxes(Object.values(maps))), scale];
+      element("div", { class: "maps heads", "data-aim": "" }, ...boxes(heads)), legend),
+    where, element("div", { class: "maps kernels", "data-aim": "head key" },
+      ...boxes(Object.values(maps))), scale];
   const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
     where, scale, legend, remember: memory(), rest: later(10), redraw };
   view.release = view.rest.stop;
@@ -278,10 +279,9 @@ function drawHeads(view, now) {
     map.name.setAttribute("aria-pressed", n === now.head);
     map.box.classList.toggle("chosen", n === now.head);
   });
-  const none = now.noPosition ? " The position term of these weights is 0." : "";
   view.legend.textContent = "Head by head, in the orange frame: dark 0, yellow the head's largest "
     + `weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all. `
-    + `Logits are divided by τ, in steps of √2.${none}`;
+    + `Logits are divided by τ, in steps of √2.`;
 }
 
 // Numbers on the cells of a map, where they are large enough to be read.
@@ -350,6 +350,9 @@ function draw(model, view) {
   const whole = now.mode === "whole image";
   view.controls.kernel_att.input.disabled = whole;
   view.controls.dilation.input.disabled = now.mode !== "window";
+  const { input, box } = view.controls.position;
+  input.disabled = now.noPosition;
+  box.lastChild.textContent = `Position term${now.noPosition ? " (0 here)" : ""}`;
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${place(pixel)} asks`,
     `Black: query ${place(pixel)}. Magenta: key ${place(now.keyPixel)}.`);

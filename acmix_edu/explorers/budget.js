@@ -238,14 +238,15 @@ function build(model, { redraw, set }) {
   const [verdict, counted, share, reading, heads, memo] =
     ["verdict", "counted", "half", "reading", "heads", "memo"].map((name) =>
       element("p", { class: name }));
-  const layers = element("div", { class: "layers" }), heading = headline();
+  const layers = element("div", { class: "layers", "data-aim": "" }), heading = headline();
   const parts = [
     element("div", { class: "resnet" },
       element("div", { class: "networks", role: "group", "aria-label": "Network" }, ...choices),
       layers, counted),
     heading,
     element("div", { class: "board" },
-      element("div", { class: "bars" }, ...bars.map(({ box }) => box), verdict),
+      element("div", { class: "bars", "data-aim": "measure kernel_att stage" },
+        ...bars.map(({ box }) => box), verdict),
       element("div", {}, chart.box, share)),
     element("div", { class: "chips", role: "group", "aria-label": "Stage" },
       ...chips.map(({ box }) => box)),

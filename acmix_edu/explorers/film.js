@@ -66,25 +66,30 @@ function buildFilm(model, { redraw, set }) {
   return view;
 }
 
-// Two lines over the moments, from 0 to the largest value, and a cursor.
-const CHARTS = { psnr: "Quality on the flower (PSNR, dB)", drift: "Distance from the shifts" };
+// Two lines up to the moment, from 0 to the largest value, and a cursor.
+const CHARTS = { psnr: "Quality on the flower (PSNR in dB; more is better)",
+  drift: "Distance from the shifts" };
 function chart(name, told) {
   const lines = Object.keys(TITLES).map((start) => told[start].map((frame) => frame[name]));
   const last = lines[0].length - 1, high = extent(lines.flat())[1];
   const path = (line) => line.map((value, n) =>
     `${n ? "L" : "M"}${(100 * n) / last} ${100 - (100 * value) / high}`).join("");
   const cursor = element("path", { class: "cursor" });
+  const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
   const svg = element("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none",
-    "aria-hidden": "true" }, cursor,
-    ...lines.map((line, n) => element("path", { d: path(line), class: `line${n}` })));
+    "aria-hidden": "true" }, cursor, ...paths);
+  const ends = element("div", { class: "ends" },
+    ...[high, 0].map((end) => element("span", {}, figure(end))));
   const says = element("p", { class: "told", "data-told": name });
   const move = (moment) => {
     cursor.setAttribute("d", `M${(100 * moment) / last} 0V100`);
+    paths.forEach((node, n) => node.setAttribute("d", path(lines[n].slice(0, moment + 1))));
     says.replaceChildren(...Object.keys(TITLES).flatMap((start, n) => [
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
       element("b", {}, figure(lines[n][moment])), " "]));
   };
-  return { box: element("div", { class: "chart" }, headline(CHARTS[name]), svg, says), move };
+  const plot = element("div", { class: "plot" }, ends, svg);
+  return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------

@@ -347,13 +347,15 @@ function build(model, { redraw, set }) {
   pickPixel(model, view, { redraw, set });
   pickPart(model, view, set);
   const heading = headline("Side by side: one grouped convolution");
-  const groups = element("div", { class: "groups" }, heading,
+  const groups = element("div", { class: "groups", "data-aim": "dims sets part channel tap" },
+    heading,
     element("div", { class: "controls" }, dims.box, sets.box),
     element("div", { class: "heads" }, ...Object.values(view.heads)), view.plan,
     element("div", { class: "said" }, view.code, view.words, view.lay, view.count));
   const middle = element("div", { class: "map" }, element("div", { class: "title" }, "Kernel"),
     table.box, view.sum);
-  view.parts = [element("div", { class: "bench" }, maps.picture.box, middle, maps.result.box),
+  view.parts = [
+    element("div", { class: "bench", "data-aim": "" }, maps.picture.box, middle, maps.result.box),
     view.verdict, groups];
   return view;
 }

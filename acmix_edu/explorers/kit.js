@@ -333,6 +333,15 @@ export function writeAddress(hash, name, values, start) {
   return all.length ? `#${all.join(";")}` : "";
 }
 
+// Show an explorer that a link has set: all of it or, where the window is too low, from its top as
+// far down as the part that shows one of the traits, [data-aim~=trait], or else the first aim.
+function bringIntoView(root, traits) {
+  const aims = [...traits.map(([trait]) => `[data-aim~=${trait}]`), "[data-aim]"];
+  const aim = aims.map((selector) => root.querySelector(selector)).find(Boolean);
+  root.scrollIntoView({ block: root.offsetHeight > innerHeight - 64 ? "start" : "nearest" });
+  aim?.scrollIntoView({ block: "nearest" });
+}
+
 // Follow the address and the links on the page, and keep the state in the address where it is
 // ours to write: Jupyter's belongs to Jupyter. Returns how to let go.
 function followAddress(model, root, accepts, setTraits) {
@@ -344,7 +353,7 @@ function followAddress(model, root, accepts, setTraits) {
     const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
     save(model, start);
     setTraits(Object.fromEntries(good));
-    root.scrollIntoView({ block: "nearest" });
+    requestAnimationFrame(() => bringIntoView(root, good));
     return true;
   };
   const write = () => {

@@ -108,7 +108,7 @@ function controls(model, { sizes, d }) {
   Object.assign(made, {
     alpha: rate("alpha", "α, attention"),
     beta: rate("beta", "β, convolution"),
-    kernel_att: slider({ name: "kernel_att", label: "Attention window", min: 1,
+    kernel_att: slider({ name: "kernel_att", label: "Window", min: 1,
       max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k}×${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1,
       max: Math.max(4, start.dilation), step: 1,
@@ -138,18 +138,19 @@ function buildView(model, data) {
   const scale = element("p", { class: "scale" });
   const where = headline();
   const kernelScale = element("p", { class: "scale" });
-  const row = (kind, ...names) =>
-    element("div", { class: `maps ${kind}` }, ...names.map((name) => maps[name].box));
+  const row = (kind, aim, ...names) =>
+    element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
   const parts = [
     element("div", { class: "flow" },
       element("div", { class: "source" }, maps.picture.box),
       element("div", { class: "stages" },
         headline("Stage I, once: q, k and v feed both paths"),
-        row("stage1", "q", "k", "v"), wires(),
+        row("stage1", {}, "q", "k", "v"), wires(),
         headline("Stage II, twice: attention and convolution, then the mix"),
-        row("stage2", "f_att", "f_conv", "f_out"), scale),
+        row("stage2", { "data-aim": "" }, "f_att", "f_conv", "f_out"), scale),
       share),
-    where, row("kernels", "a", "kernel_att", "kernel_conv", "kernel_mix"), kernelScale];
+    where, row("kernels", { "data-aim": "pixel offset" }, "a", "kernel_att", "kernel_conv",
+      "kernel_mix"), kernelScale];
   return { controls: inputs, parts, maps, share, scale, where, kernelScale };
 }
 
@@ -255,11 +256,11 @@ function drawKernels(model, data, view, now, pixel, cell) {
     outline(maps[name], [edge, { row: row + middle, column: column + middle, rows: 1, columns: 1,
       kind: "here" }]);
     maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
-      `${low} … ${high}; at ${offset} ${figure(values[n])}`);
+      `${low} … ${high}; offset ${offset}: ${figure(values[n])}`);
   }
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
   view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
-  maps.a.note.append(element("br"), `entropy ${figure(entropy)} of log ${at.weights.length}`);
+  maps.a.note.append(element("br"), `entropy ${figure(entropy)} (1: all alike)`);
   view.kernelScale.textContent = "Kernels are summed over the "
     + `${data.sizes.in_planes} input channels, as for a grey input. One scale for all three: blue `
     + `−${figure(end)}, white 0, red ${figure(end)}, by the square root of the size, so that small `

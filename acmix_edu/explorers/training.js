@@ -55,7 +55,7 @@ function chart(measure, pick) {
 function drawChart({ svg, top, bottom, note }, lines, [low, high], epoch, last, chance) {
   const y = (value) => 100 * (1 - (value - low) / (high - low));
   const x = (n) => (100 * n) / last;
-  const d = (values) => values.map((value, n) => (value === null ? ""
+  const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
     : `${n && values[n - 1] !== null ? "L" : "M"}${x(n)} ${y(value)}`)).join("");
   const paths = lines.flatMap(({ kind, seeds }) => [
     ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
@@ -91,12 +91,13 @@ function buildTraining(model, { set }) {
   const steps = player(controls.epoch, (epoch) => set({ epoch }));
   const pick = (part) => set({ epoch: Math.round(part * lastEpoch(shown())) });
   const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
+  charts.share.box.dataset.aim = "arm";
   const heading = headline(), key = element("p", {},
     "A thin line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
     + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
     + "or drag on a chart to choose the epoch.");
   const grid = (...names) =>
-    element("div", { class: "charts" }, ...names.map((name) => charts[name].box));
+    element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
   const [a, b, ...rest] = Object.keys(CHARTS);
   const parts = [steps.box, grid(a, b), heading, grid(...rest), key];
   return { controls, parts, charts, heading, reset: steps.stop, release: steps.stop };

@@ -3,8 +3,8 @@
 
 import { newMap, project } from "./engine.js";
 import {
-  SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView, memory,
-  outline, pickable, player, reach, slider, steerable, headline
+  NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
+  memory, outline, pickable, player, reach, slider, steerable, headline
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -258,9 +258,11 @@ function drawMaps(view, now, ownSize) {
     maps[name].draw(values, height, width, -end, end, SIGNED);
   }
   maps.slid.title.replaceChildren("2. Move ", element("b", { class: "way" }, wayOf(now.move)[0]));
-  view.scale.textContent = `Multiply, move: blue −${figure(most)}, white 0, red ${figure(most)}, by `
+  const scaleTo = (end) => (end > NOTHING
+    ? `blue −${figure(end)}, white 0, red ${figure(end)}` : "zero everywhere");
+  view.scale.textContent = `Multiply, move: ${scaleTo(most)}, by `
     + "the square root of the size, so that small weights show; hatched: zeros that entered. "
-    + `Add, convolution, missing: blue −${figure(end)}, white 0, red ${figure(end)}. `
+    + `Add, convolution, missing: ${scaleTo(end)}. `
     + `${ownNote(now, ownSize)}Padding ${now.dilation * (now.kernel - 1) / 2}: outside the picture `
     + `counts as zero. Size ${f.height}×${f.width} → ${height}×${width}.`;
 }
@@ -330,7 +332,8 @@ function build(model, { redraw, set }) {
   const kernels = kernelGrid((t) => { play.stop(); set({ step: t + 1 }); });
   const scale = element("p", { class: "scale" });
   const parts = [element("div", { class: "board" }, kernels.box,
-    element("div", { class: "maps" }, ...Object.values(maps).map((map) => map.box)), scale)];
+    element("div", { class: "maps", "data-aim": "" },
+      ...Object.values(maps).map((map) => map.box)), scale)];
   const view = { ...data, controls, parts, maps, kernels, scale, remember: memory(),
     reset: play.stop, release: play.stop };
   maps.picture.photo(f);

@@ -23,9 +23,12 @@ READ = """(root) => {
     [line.dataset.told, [...line.querySelectorAll("b")].map((b) => b.textContent)]);
   const lines = [...root.querySelectorAll(".chart svg")].map((svg) =>
     [...svg.querySelectorAll("path")].map((path) => path.getAttribute("d")));
+  const ends = [...root.querySelectorAll(".chart")].map((chart) =>
+    [chart.querySelector("[data-told]").dataset.told,
+      [...chart.querySelectorAll(".ends span")].map((end) => end.textContent)]);
   const text = (name) => root.querySelector(name).textContent;
-  return { rects, told: Object.fromEntries(told), lines, reading: text(".reading"),
-    scale: text(".scale") };
+  return { rects, told: Object.fromEntries(told), ends: Object.fromEntries(ends), lines,
+    reading: text(".reading"), scale: text(".scale") };
 }"""
 
 
@@ -104,11 +107,14 @@ def check_charts(read, moment):
     for (name, texts), (cursor, *lines) in zip(read["told"].items(), read["lines"], strict=True):
         values = [[f[name] for f in frames] for _, frames in RECORDED.values()]
         high = max(map(max, values))
+        top, bottom = read["ends"][name]
+        assert close(top, high) and number(bottom) == 0
         assert number(re.match(r"M(\S+) 0V100", cursor)[1]) == pytest.approx(100 * moment / last)
         for text, line, wanted in zip(texts, lines, values, strict=True):
             assert close(text, wanted[moment])
             points = [tuple(map(float, p.split())) for p in re.split("[ML]", line)[1:]]
             spots = [(100 * n / last, 100 - 100 * v / high) for n, v in enumerate(wanted)]
+            spots = spots[: moment + 1]  # what is to come is not shown
             np.testing.assert_allclose(points, spots, atol=1e-9)
 
 

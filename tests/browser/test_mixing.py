@@ -273,7 +273,7 @@ def test_numbers_of_a_kernel_cell(chapter):
         chapter.page.evaluate(TWO_FRAMES)
         for name, kernel in zip(KERNELS, kernels, strict=True):
             note = chapter.root.locator(f'.map:has(canvas[data-map="{name}"]) .note').inner_text()
-            low, high, said = re.fullmatch(r"(.*) … (.*); at \(.*\) (.*)", note).groups()
+            low, high, said = re.fullmatch(r"(.*) … (.*); offset \(.*\): (.*)", note).groups()
             middle = len(kernel) // 2
             assert number(low) == pytest.approx(np.nanmin(kernel), rel=0.06, abs=6e-4)
             assert number(high) == pytest.approx(np.nanmax(kernel), rel=0.06, abs=6e-4)
@@ -348,7 +348,7 @@ def test_fits(open_page, server, width, theme):
     inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
     assert inner <= outer
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for name in ("α", "β", "window", "Dilation", "Convolution kernel", "Head", "Channel"):
+    for name in ("α", "β", "Window", "Dilation", "Convolution kernel", "Head", "Channel"):
         assert shown.root.get_by_label(re.compile(name)).count() >= 1
     shown.check()
 

@@ -42,7 +42,8 @@ def wanted_lines(measure, task, arm, beside):
 
 
 def points(path):
-    return np.array([[float(x), float(y)] for x, y in re.findall(r"[ML](\S+) ([^ML]+)", path)])
+    found = re.findall(r"[ML](\S+) ([^ML]+)", path)
+    return np.array(found, float).reshape(-1, 2)
 
 
 def check(shown):
@@ -61,9 +62,10 @@ def check(shown):
         assert len(chart["seed"]) == sum(map(len, lines.values()))
         for (label, curves), path in zip(lines.items(), chart["mean"], strict=True):
             drawn = points(path)
-            np.testing.assert_allclose(drawn[:, 0], 100 * np.arange(first, last + 1) / last)
+            np.testing.assert_allclose(drawn[:, 0], 100 * np.arange(first, epoch + 1) / last)
             values = high - (high - low) * drawn[:, 1] / 100
-            np.testing.assert_allclose(values, curves.mean(0)[first:], atol=0.01 * (high - low))
+            wanted = curves.mean(0)[first : epoch + 1]  # what is to come is not shown
+            np.testing.assert_allclose(values, wanted, atol=0.01 * (high - low))
             said = re.search(rf"{re.escape(label)}: (.*)", chart["note"])[1]
             if epoch < first:
                 assert said == "none yet"

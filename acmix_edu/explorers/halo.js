@@ -122,7 +122,7 @@ const ROWS = { copies: "Copies of each key", logits: "Logits per useful logit" }
 function rowOf(name) {
   const [value, why] = ["b", "span"].map((tag) => element(tag));
   const key = element("span", { class: `key ${name}` });
-  const box = element("div", { class: "row", "data-row": name }, key,
+  const box = element("div", { class: "tally", "data-row": name }, key,
     element("span", {}, ROWS[name]), value, why);
   return { box, say: (number, words) => { value.textContent = number; why.textContent = words; } };
 }

@@ -223,7 +223,7 @@ register(
 def grouped_convolution(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weight: torch.Tensor, stride: int = 1
 ) -> torch.Tensor:
-    """As :func:`acmix_edu.fast.convolution.grouped_convolution`, in Triton.
+    """As :func:`~acmix_edu.fast.convolution.grouped_convolution`, in Triton.
 
     Returns:
         ``[B, d·N, H', W']``; 3·k_c²·N multiply-adds a pixel and channel. Kept for the backward

@@ -67,7 +67,7 @@ def open_page(browser):
         contexts.append(context)
         context.route("**/*", functools.partial(let_home_through, complaints))
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(45_000)
         page.complaints = complaints
         page.on("console", lambda message: note_console(complaints, page, message))
         page.on("pageerror", lambda error: complaints.append(f"{page.url}: threw {error}"))

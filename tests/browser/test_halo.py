@@ -23,7 +23,7 @@ READ = """(root) => {
       `${map(rect)} ${rect.getAttribute("class")}`, numbers(rect, "y", "x", "height", "width")])),
     mirrored: list("path.mirrored", (path) => path.getAttribute("d")),
     times: list(".numbers span", (span) => [Number(span.dataset.cell), Number(span.textContent)]),
-    rows: Object.fromEntries(list(".row", (row) => [row.dataset.row,
+    rows: Object.fromEntries(list(".tally", (row) => [row.dataset.row,
       [row.querySelector("b").textContent, row.lastChild.textContent]])),
     bytes: root.querySelector(".bytes").textContent,
     lines: list(".chart svg path", (path) => path.getAttribute("d")) };

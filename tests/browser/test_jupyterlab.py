@@ -174,7 +174,7 @@ def answers(url):
         return False
 
 
-def wait_until(true, seconds=60, why="the server answers"):
+def wait_until(true, seconds=240, why="the server answers"):
     for _ in range(seconds * 10):
         if found := true():
             return found
@@ -186,13 +186,13 @@ def wait_until(true, seconds=60, why="the server answers"):
 def page(lab, open_page):  # in this order: the page closes first
     """The notebook in JupyterLab, all its cells but the last executed."""
     page = open_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(240_000)
     page.goto(lab)
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
     for _ in cells()[:-1]:
         run_cell(page)
     python(page)  # comes after the cells
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)
     return page
 
 
@@ -246,14 +246,14 @@ def state(shown, name):
         said = python(shown.page, answer=f"made['{name}'].state()")
         return said if said == shown.state() else None
 
-    return wait_until(same, 20, f"{name}: Python and the view say the same")
+    return wait_until(same, 90, f"{name}: Python and the view say the same")
 
 
 def put(shown, name, values):
     """Set traits from Python, and wait until the view has drawn them."""
     code = f"for trait, value in {values}.items(): setattr(made['{name}'], trait, value)"
     python(shown.page, code)
-    wait_until(lambda: values.items() <= shown.state().items(), 20, f"{name}: the view follows")
+    wait_until(lambda: values.items() <= shown.state().items(), 90, f"{name}: the view follows")
     shown.page.evaluate(TWO_FRAMES)
 
 
@@ -265,7 +265,7 @@ def press(shown, name, control):
     selected = page.evaluate(SELECTED)
     page.keyboard.press(control.evaluate(KEYS))
     what = f"{name}: Python follows {control.get_attribute('name')}"
-    wait_until(lambda: python(page, answer=says) != before, 20, what)
+    wait_until(lambda: python(page, answer=says) != before, 90, what)
     after = state(shown, name)
     assert set(python(page, answer="heard")) == {t for t in after if after[t] != before[t]}
     assert control.evaluate("(input) => input === document.activeElement")
@@ -353,7 +353,7 @@ def measure(page):
     assert panel.locator("table").inner_text() != figures
     before = picture.get_attribute("src")
     panel.locator(".widget-slider", has_text="α").get_by_role("slider").press("ArrowRight")
-    wait_until(lambda: picture.get_attribute("src") != before, 20, "the maps are mixed anew")
+    wait_until(lambda: picture.get_attribute("src") != before, 90, "the maps are mixed anew")
     found = python(page, answer="[made['panel'].controls['alpha'].value, "
                                 "made['panel'].results['kernel_att']]")  # fmt: skip
     assert found == [pytest.approx(0.55), 5]

@@ -66,7 +66,7 @@ runs: $(READY) ## train every arm on every task again, for chapter 08 (an hour);
 	$(BIN)/python -m acmix_edu.training.runs
 	$(BIN)/python -m acmix_edu.training.denoise
 
-bugs: $(READY) ## plant 25 bugs, one at a time: which do the tests catch, which the notebooks? (half an hour)
+bugs: $(READY) ## plant bugs, one at a time: which do the tests catch, which the notebooks? (an hour or two)
 	$(BIN)/python tests/planted_bugs.py
 
 lab: $(READY) ## open the chapters in JupyterLab

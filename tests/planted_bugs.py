@@ -1,8 +1,9 @@
-"""How many of 25 plausible bugs, planted one at a time, do the tests and the notebooks catch?
+"""How many plausible bugs, planted one at a time, do the tests and the notebooks catch?
 
 Each bug replaces one piece of text in a copy of the package. The unit tests alone and the
-notebooks alone then run on that copy; whoever stays green has missed it. Takes about half an
-hour on two cores: ``python tests/planted_bugs.py [number …]``.
+notebooks alone then run on that copy; whoever stays green has missed it. Takes an hour or two on
+two cores: ``python tests/planted_bugs.py [number …]``. The notebooks run no kernel without a GPU,
+and so miss what is wrong in one.
 """
 
 import os
@@ -70,6 +71,22 @@ BUGS = [
     ("resnet", "stride 2 starts one layer late", "2 if number > 1 and", "2 if number > 2 and"),
     ("cost", "attention counted once, not for logits and values",
      "2 * n * channels * pixels", "n * channels * pixels"),
+    ("fast/triton_attention", "the total is not corrected for a larger logit",
+     "total = total * shrink + tl.sum(weights, 1)", "total = total + tl.sum(weights, 1)"),
+    ("fast/triton_attention", "the stride forgotten where the border is looked up",
+     "i[:, None] * STRIDE + REACH", "i[:, None] + REACH"),
+    ("fast/triton_attention", "the keys' gradient forgets the softmax's mean",
+     "weights * (grad_weights - mean[None, :])", "weights * grad_weights"),
+    ("fast/triton_convolution", "the gradient's kernel is not turned round",
+     "y, x = (i - p) // STRIDE, (j - r) // STRIDE", "y, x = (i + p) // STRIDE, (j + r) // STRIDE"),
+    ("fast/triton_convolution", "the weight's gradient knows the last image only",
+     "total += grads.to", "total = grads.to"),
+    ("acmix", "the share of attention does not know α",
+     "(self.rate1 * self.attention_path(q, k, v)).norm()", "self.attention_path(q, k, v).norm()"),
+    ("training/denoise", "the scaling folded into the weights only",
+     "            conv.bias -= conv.weight[:, :, 0, 0] @ conv.weight.new_tensor(CENTRE)\n", ""),
+    ("explorers/denoise", "the bias of v left out",
+     " + operator.rate1 * head @ operator.conv3.bias", ""),
 ]  # fmt: skip
 
 SUITES = {

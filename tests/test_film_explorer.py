@@ -30,7 +30,7 @@ def test_every_moment_is_the_films(films):
             frame = recorded[told["step"]]
             assert told == {name: frame[name] for name in ("step", "psnr", "drift")}
             explorer.moment, explorer.channel = moment, moment % 4
-            weight = frame["state"]["dep_conv.weight"]
+            weight = frame["state"]["operator.dep_conv.weight"]
             assert torch.equal(explorer.current_kernels()[start], weight[moment % 4])
             shifts = shift_kernels(3).expand_as(weight)
             drift = (weight - shifts).norm() / shifts.norm()
@@ -41,7 +41,7 @@ def test_change_since_the_start(films):
     explorer = FilmExplorer(moment=19)
     explorer.channel, explorer.change = 2, True
     for start, change in explorer.current_kernels().items():
-        weights = [films[start][step]["state"]["dep_conv.weight"][2] for step in (0, 1000)]
+        weights = [films[start][step]["state"]["operator.dep_conv.weight"][2] for step in (0, 1000)]
         torch.testing.assert_close(change, weights[1] - weights[0])
 
 

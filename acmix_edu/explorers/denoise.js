@@ -1,7 +1,8 @@
-// The denoise explorer: the windows of attention of all heads at one pixel, through training.
+// The denoise explorer: a noisy picture, what an ACmix makes of it through training, and where the
+// attention of its heads looks at one pixel.
 
 import {
-  attentionWeightsAt, entropyFraction, positionMap, project, windowPixels,
+  aggregate, attentionWeights, entropyFraction, groupedConv, newMap, positionMap, project,
 } from "./engine.js";
 import {
   AMOUNT, choice, element, explorer, figure, floats, mapView, memory, outline, pickable, player,
@@ -10,11 +11,11 @@ import {
 
 const MOST = 4;  // windows are drawn on a scale from 0 to four times an even weight
 const TOLD = {
-  psnr: "Quality (PSNR, dB)", alpha: "α", beta: "β", share: "Attention's share",
-  drift: "Drift of the shift kernels", entropy: "Entropy",
+  alpha: "α", beta: "β", share: "Attention's share", drift: "Drift of the shift kernels",
+  entropy: "Mean entropy",
 };
 
-// ---- From the weights of a moment to windows ------------------------------------------------
+// ---- From the weights of a moment to a picture and to windows -------------------------------
 
 // Colours 0 … 1 → colour_features: the colour minus ½, and what lifts it onto a sphere.
 function featuresOf(colours, height, width) {
@@ -30,86 +31,130 @@ function featuresOf(colours, height, width) {
   return { data, channels: 4, height, width };
 }
 
-// q, k and the position term's weights, in the order in which Python packs them.
-function layersOf(weights, number, { in_planes: inputs, out_planes: outputs, heads }) {
+// The tensors of one moment, in the order in which Python packs them.
+function tensorsOf(weights, number, { in_planes: inputs, out_planes: outputs, heads }) {
   const lengths = [outputs * inputs, outputs, outputs * inputs, outputs, (outputs / heads) * 2,
-    outputs / heads];
+    outputs / heads, heads * 3 * inputs, 3 * (inputs + 1) * 9, 3];
   let at = number * lengths.reduce((sum, n) => sum + n, 0);
   return lengths.map((length) => weights.subarray(at, at += length));
 }
 
-// Stage I: the maps of queries and keys, and the position map.
-function mapsOf(features, [qWeight, qBias, kWeight, kBias, pWeight, pBias], { height, width }) {
-  return { q: project(features, qWeight, qBias), k: project(features, kWeight, kBias),
-    pe: positionMap(height, width, pWeight, pBias) };
+// The features, and a fifth map that is 1 in the picture: beside it lie the zeros of the padding.
+function withOnes({ data, channels, height, width }) {
+  const more = newMap(channels + 1, height, width);
+  more.data.fill(1).set(data);
+  return more;
+}
+
+// The attention weights of all pixels, and the colours: Σ_heads Σ_o a_o·(V_head x_o), and the
+// convolution path in one 3×3 kernel. α, β and the last 1×1 convolution are multiplied in.
+function denoised(features, tensors, { heads, kernel_att: kernel }) {
+  const [qWeight, qBias, kWeight, kBias, pWeight, pBias, made, light, constant] = tensors;
+  const { height, width, channels } = features, how = { heads, kernel, dilation: 1, stride: 1 };
+  const weights = attentionWeights(project(features, qWeight, qBias),
+    project(features, kWeight, kBias), positionMap(height, width, pWeight, pBias), how);
+  const values = project(features, made, new Float32Array(made.length / channels));
+  const att = aggregate(weights, values, how).data;
+  const colours = groupedConv(withOnes(features), light,
+    { channels: 3, groups: 1, kernel: 3, stride: 1 });
+  colours.data.forEach((value, n, all) => {
+    let sum = value + constant[Math.floor(n / (height * width))];
+    for (let head = 0; head < heads; head++) sum += att[head * all.length + n];
+    all[n] = Math.min(Math.max(sum, 0), 1);
+  });
+  return { weights, colours };
+}
+
+// Peak signal to noise ratio in dB.
+function psnr(colours, clean) {
+  let sum = 0;
+  for (let n = 0; n < clean.length; n++) sum += (colours[n] - clean[n]) ** 2;
+  return -10 * Math.log10(sum / clean.length);
 }
 
 // ---- The page -------------------------------------------------------------------------------
 
 function buildDenoise(model, { redraw, set }) {
-  const sizes = model.get("sizes"), { height, width } = sizes, told = model.get("told");
-  const { arms } = sizes, last = told[arms[0]].length - 1;
-  const colours = floats(model.get("image")), weights = floats(model.get("weights"));
+  const sizes = model.get("sizes"), { height, width, arms } = sizes, told = model.get("told");
+  const [clean, noisy] = ["clean", "noisy"].map((name) => floats(model.get(name)));
+  const last = told[arms[0]].length - 1;
   const controls = {
     arm: choice({ name: "arm", label: "Arm", options: arms.map((name) => [name, name]) }),
     moment: slider({ name: "moment", label: "Training step", min: 0, max: last,
       say: (n) => String(told[model.get("arm")][n].step) }),
   };
   const steps = player(controls.moment, (moment) => set({ moment }), 400);
-  const picture = mapView("picture", "Picture");
+  const pictures = { noisy: mapView("noisy", "Noisy picture"), result: mapView("result", "Result"),
+    clean: mapView("clean", "Clean picture") };
   const heads = Array.from({ length: sizes.heads }, (_, n) => mapView(`head${n}`, `Head ${n}`));
-  picture.photo({ data: colours, channels: 3, height, width });
-  picture.say("The picture", "The square is the window. Point, tap or use arrow keys.");
-  const numbers = element("dl", { class: "numbers" });
-  const scale = element("p", {}, "A window shows the weights of the 49 pixels around the chosen "
+  const photo = (data) => ({ data, channels: 3, height, width });
+  pictures.noisy.photo(photo(noisy));
+  pictures.noisy.say("The noisy picture", `${figure(psnr(noisy, clean))} dB. The square is the `
+    + "window. Point, tap or use arrow keys.");
+  pictures.clean.photo(photo(clean));
+  pictures.clean.say("The clean picture", "The network never sees it.");
+  const numbers = element("dl", { class: "numbers simple" });
+  const scale = element("p", {}, "A head shows its weights of the 49 pixels around the chosen "
     + `one: dark 0, yellow ${MOST} times an even weight (1/49) or more. Past the border, attention `
     + "reads mirrored pixels.");
-  const view = { controls, sizes, picture, heads, numbers, weights, remember: memory(),
-    features: featuresOf(colours, height, width), arms, moments: last + 1 };
+  const view = { controls, sizes, pictures, heads, numbers, clean, remember: memory(), arms,
+    weights: floats(model.get("weights")), features: featuresOf(noisy, height, width),
+    moments: last + 1 };
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const pin = (...pixel) => { hover(null); set({ pixel }); };
-  pickable(picture, { hover: (...at) => hover(at), leave: () => hover(null), pin });
-  steerable(picture, "Picture", (...step) => pin(...model.get("pixel").map((n, axis) =>
+  for (const picture of Object.values(pictures)) {
+    pickable(picture, { hover: (...at) => hover(at), leave: () => hover(null), pin });
+  }
+  steerable(pictures.noisy, "Noisy picture", (...step) => pin(...model.get("pixel").map((n, axis) =>
     Math.min(Math.max(n + step[axis], 0), [height, width][axis] - 1))));
   view.accept = { pixel: (at) => at.length === 2 && at.every((n, axis) =>
     Number.isInteger(n) && n >= 0 && n < [height, width][axis]) };
-  view.parts = [steps.box, element("div", { class: "flow" },
-    element("div", { class: "source" }, picture.box),
-    element("div", { class: "stages" },
-      element("div", { class: "maps kernels" }, ...heads.map((map) => map.box)), numbers)), scale];
+  view.parts = [steps.box,
+    element("div", { class: "maps pictures" },
+      ...Object.values(pictures).map((map) => map.box), numbers),
+    element("div", { class: "maps kernels", "data-aim": "" }, ...heads.map((map) => map.box)),
+    scale];
   return Object.assign(view, { reset: steps.stop, release: steps.stop });
 }
 
 function drawDenoise(model, view) {
-  const { sizes, heads, picture, controls } = view, { kernel_att: k, height, width } = sizes;
-  const arm = model.get("arm"), moment = model.get("moment");
-  const pixel = view.hovered ?? model.get("pixel"), taps = k * k;
-  const now = model.get("told")[arm][moment];
+  const { sizes, pictures, controls } = view, { height, width } = sizes;
+  const arm = model.get("arm"), moment = model.get("moment"), now = model.get("told")[arm][moment];
   const number = view.arms.indexOf(arm) * view.moments + moment;
-  const maps = view.remember("maps", number, () =>
-    mapsOf(view.features, layersOf(view.weights, number, sizes), sizes));
-  const read = windowPixels(height, width, { kernel: k, dilation: 1, stride: 1 });
-  const place = pixel[0] * width + pixel[1], half = (k - 1) / 2;
-  const windows = attentionWeightsAt(maps, sizes.heads, pixel,
-    read.subarray(place * taps, (place + 1) * taps));
-  const square = (side, kind) => ({ row: pixel[0] - (side - 1) / 2,
-    column: pixel[1] - (side - 1) / 2, rows: side, columns: side, kind });
-  outline(picture, [square(k, "attention"), square(1, "here")]);
-  picture.frame.setAttribute("aria-label",
-    `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
+  const pixel = view.hovered ?? model.get("pixel");
+  const { weights, colours } = view.remember("result", number, () =>
+    denoised(view.features, tensorsOf(view.weights, number, sizes), sizes));
+  const quality = figure(psnr(colours.data, view.clean));
+  pictures.result.photo(colours);
+  pictures.result.say("The result", `${quality} dB after ${now.step} steps`);
+  drawMarks(pictures, sizes, pixel);
+  drawHeads(view, weights, (pixel[0] * width + pixel[1]), height * width);
+  pictures.noisy.frame.setAttribute("aria-label",
+    `Noisy picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
+  controls.moment.show(moment);
+  view.numbers.replaceChildren(...Object.entries(TOLD).flatMap(([name, label]) =>
+    [element("dt", {}, label), element("dd", { "data-told": name }, figure(now[name]))]));
+  return `${arm}, step ${now.step}: quality ${quality} dB, entropy ${figure(now.entropy)}. `
+    + `Pixel row ${pixel[0]}, column ${pixel[1]}.`;
+}
+
+function drawMarks(pictures, { kernel_att: k }, [row, column]) {
+  const square = (side, kind) => ({ row: row - (side - 1) / 2, column: column - (side - 1) / 2,
+    rows: side, columns: side, kind });
+  outline(pictures.noisy, [square(k, "attention"), square(1, "here")]);
+  for (const name of ["result", "clean"]) outline(pictures[name], [square(1, "here")]);
+}
+
+function drawHeads({ heads, sizes }, all, place, pixels) {
+  const k = sizes.kernel_att, taps = k * k, half = (k - 1) / 2;
   heads.forEach((map, head) => {
-    const weights = windows[head];
+    const start = (head * pixels + place) * taps, weights = all.subarray(start, start + taps);
     map.draw(weights, k, k, 0, MOST / taps, AMOUNT);
     outline(map, [{ row: half, column: half, rows: 1, columns: 1, kind: "here" }]);
     const most = figure(Math.max(...weights) * taps), entropy = figure(entropyFraction(weights));
     map.say(`Attention weights of head ${head}, at most ${most} times an even weight`,
       `at most ${most} × even, entropy ${entropy}`);
   });
-  controls.moment.show(moment);
-  view.numbers.replaceChildren(...Object.entries(TOLD).flatMap(([name, label]) =>
-    [element("dt", {}, label), element("dd", { "data-told": name }, figure(now[name]))]));
-  return `${arm}, step ${now.step}: quality ${figure(now.psnr)} dB, entropy ${figure(now.entropy)}. `
-    + `Pixel row ${pixel[0]}, column ${pixel[1]}.`;
 }
 
 export default explorer({ build: buildDenoise, draw: drawDenoise });

@@ -1,30 +1,30 @@
-"""The denoise explorer: where attention looks, while it learns to take noise out of pictures."""
+"""The denoise explorer: an ACmix learns to take noise out of pictures, and where it looks."""
 
 import torch
 import traitlets
+from torch import nn
 
-from acmix_edu.acmix import ACmix
 from acmix_edu.checks import pair
+from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import Explorer, below, inside, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
-from acmix_edu.training.released import film
+from acmix_edu.training.released import denoiser_of, film
 
 ARMS = ("small-beta", "acmix", "lost-init")
-SENT = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "conv_p.weight", "conv_p.bias")
-NUMBERS = ("step", "psnr", "alpha", "beta", "share", "drift", "entropy")
+NUMBERS = ("step", "alpha", "beta", "share", "drift", "entropy")
 
 
 class DenoiseExplorer(Explorer):
     """Scrub through the training of an ACmix that takes the noise out of pictures.
 
-    At the end of the arm "small-beta" it is :func:`~acmix_edu.training.released.trained_acmix`. The
-    windows of attention of all four heads at one pixel, at 20 recorded moments, are computed by
-    the view from the weights of that moment.
+    At the end of the arm "small-beta" it is
+    :func:`~acmix_edu.training.released.trained_denoiser`. The view computes the result, and the
+    windows of attention of all four heads at one pixel, from the weights of 20 recorded moments.
 
     Args:
-        picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1; the clean flower of the
-            chapters when left out.
+        picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1, without noise: the
+            explorer adds it; the flower of the chapters when left out.
         arm: "small-beta", "acmix" or "lost-init".
         pixel: (row, column) of the query to look at first; the centre when left out.
 
@@ -43,32 +43,34 @@ class DenoiseExplorer(Explorer):
     """
 
     _esm = bundle("engine.js", "kit.js", "denoise.js")
-    _css = source("explorer.css") + source("training.css")
+    _css = source("explorer.css") + source("training.css") + source("denoise.css")
 
     arm = traitlets.Unicode().tag(sync=True, state=True)
     moment = traitlets.Int(0).tag(sync=True, state=True)
     pixel = place().tag(sync=True, state=True)
 
-    image = traitlets.Bytes(read_only=True).tag(sync=True)  # colours
-    weights = traitlets.Bytes(read_only=True).tag(sync=True)  # [arm, moment, all that is SENT]
+    clean = traitlets.Bytes(read_only=True).tag(sync=True)  # colours
+    noisy = traitlets.Bytes(read_only=True).tag(sync=True)
+    weights = traitlets.Bytes(read_only=True).tag(sync=True)  # [arm, moment, all of `_composed`]
     told = traitlets.Dict(read_only=True).tag(sync=True)  # arm: a list of NUMBERS by moment
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, picture=None, *, arm: str = "small-beta", pixel=None):
-        if picture is None:
-            from acmix_edu.training.denoise import held_out
+        from acmix_edu.training.denoise import held_out
 
-            picture = held_out()[0]
-        self._picture = one_image(picture, 3, "the colours of a picture")
+        if picture is not None:
+            picture = one_image(picture, 3, "the colours of a picture")[None]
+        (self._clean,), (self._noisy,) = held_out(picture)
         self._films = {name: _some(film(name)) for name in ARMS}
-        _, height, width = self._picture.shape
-        packed = [frame["state"][n].flatten() for frames in self._films.values()
-                  for frame in frames for n in SENT]  # fmt: skip
+        _, height, width = self._clean.shape
+        packed = [tensor.flatten() for frames in self._films.values() for frame in frames
+                  for tensor in _composed(denoiser_of(frame["state"]))]  # fmt: skip
         told = {name: [{n: frame[n] for n in NUMBERS} for frame in frames]
                 for name, frames in self._films.items()}  # fmt: skip
         constants = {
-            "image": self._picture.numpy().tobytes(),
-            "weights": torch.cat(packed).numpy().tobytes(),
+            "clean": self._clean.numpy().tobytes(),
+            "noisy": self._noisy.numpy().tobytes(),
+            "weights": torch.cat(packed).float().numpy().tobytes(),
             "told": told,
             "sizes": {"height": height, "width": width, "in_planes": 4, "out_planes": 16,
                       "heads": 4, "kernel_att": 7, "arms": ARMS},
@@ -76,20 +78,22 @@ class DenoiseExplorer(Explorer):
         pixel = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
         super().__init__("denoise", constants, arm=arm, pixel=pixel)
 
-    def current_module(self) -> ACmix:
-        """Return the ACmix as it was at the moment shown.
+    def current_denoiser(self) -> nn.Sequential:
+        """Return the network as it was at the moment shown: ``operator``, then ``head``.
 
         Example:
-            >>> DenoiseExplorer().current_module().rate1.item()
+            >>> DenoiseExplorer().current_denoiser().operator.rate1.item()
             0.5
         """
-        module = ACmix(4, 16, kernel_att=7, head=4)
-        module.load_state_dict(self._films[self.arm][self.moment]["state"])
-        return module.requires_grad_(False).eval()
+        return denoiser_of(self._films[self.arm][self.moment]["state"]).requires_grad_(False)
+
+    def result(self) -> torch.Tensor:
+        """Return what the network makes of the noisy picture now, ``[3, H, W]``."""
+        return self.current_denoiser()(colour_features(self._noisy[None]))[0]
 
     def windows(self) -> torch.Tensor:
         """Return the attention weights at the pixel, ``[N, k²]``, as the view shows them."""
-        seen = self.current_module().explain(colour_features(self._picture[None]))
+        seen = self.current_denoiser().operator.explain(colour_features(self._noisy[None]))
         return seen["att"][0, :, :, self.pixel[0], self.pixel[1]]
 
     @traitlets.validate("arm")
@@ -102,9 +106,31 @@ class DenoiseExplorer(Explorer):
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._picture.shape[1:])
+        return inside("pixel", proposal.value, self._clean.shape[1:])
 
 
 def _some(frames: list[dict]) -> list[dict]:
     """Every second moment, and the last."""
     return [*frames[:-1:2][:19], frames[-1]]
+
+
+def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:
+    """Multiply out what the view needs: the colours of the result come from 16 maps by one
+    1×1 convolution, so each path can make the three colours itself.
+
+    Returns:
+        The weights and biases of q and k, the position term's; what a head's attention makes of
+        the features, ``[3N, 4]``; the convolution path with a fifth input, which is 1 in the
+        picture, ``[3, 5, 3, 3]``; and the constant, ``[3]``.
+    """
+    operator, deployed = denoiser.operator, DeployedACmix(denoiser.operator, convolution="dense")
+    head = denoiser.head.weight[:, :, 0, 0]  # [3, 16]
+    light = torch.cat([deployed.kernel, deployed.border], dim=1)  # [16, 5, 3, 3]
+    paid = operator.rate1 * head.unflatten(1, (operator.head, operator.head_dim))  # [3, N, d]
+    values = operator.conv3.weight[:, :, 0, 0].unflatten(0, (operator.head, operator.head_dim))
+    constant = denoiser.head.bias + operator.rate1 * head @ operator.conv3.bias
+    asked = [operator.conv1.weight, operator.conv1.bias, operator.conv2.weight,
+             operator.conv2.bias, operator.conv_p.weight, operator.conv_p.bias]  # fmt: skip
+    made = [torch.einsum("cne,nei->nci", paid, values),
+            torch.einsum("co,oipq->cipq", head, light), constant]  # fmt: skip
+    return [tensor.detach() for tensor in (*asked, *made)]

@@ -52,7 +52,7 @@ class FilmExplorer(Explorer):
     def __init__(self, moment: int = 0):
         films = {start: _some(film(start)) for start in STARTS}
         self._kernels = torch.stack([
-            torch.stack([frame["state"]["dep_conv.weight"][:OUTPUTS] for frame in frames])
+            torch.stack([frame["state"]["operator.dep_conv.weight"][:OUTPUTS] for frame in frames])
             for frames in films.values()
         ])  # fmt: skip
         told = {start: [{name: frame[name] for name in NUMBERS} for frame in frames]

@@ -140,27 +140,20 @@ function buildView(model, data) {
   const kernelScale = element("p", { class: "scale" });
   const row = (kind, aim, ...names) =>
     element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
+  const stage = (kind, heading, ...rest) =>
+    element("div", { class: kind }, headline(heading), ...rest);
   const parts = [
-    element("div", { class: "flow" },
+    element("div", { class: "scene" },
       element("div", { class: "source" }, maps.picture.box),
-      element("div", { class: "stages" },
-        headline("Stage I, once: q, k and v feed both paths"),
-        row("stage1", {}, "q", "k", "v"), wires(),
-        headline("Stage II, twice: attention and convolution, then the mix"),
-        row("stage2", { "data-aim": "" }, "f_att", "f_conv", "f_out"), scale),
-      share),
-    where, row("kernels", { "data-aim": "pixel offset" }, "a", "kernel_att", "kernel_conv",
-      "kernel_mix"), kernelScale];
+      element("div", { class: "seen" }, where, row("kernels", { "data-aim": "pixel offset" }, "a",
+        "kernel_att", "kernel_conv", "kernel_mix"), kernelScale)),
+    element("div", { class: "stages" },
+      stage("stage1", "Stage I, once: q, k and v feed both paths", row("three", {}, "q", "k", "v")),
+      element("div", { class: "leads", "aria-hidden": "true" }, "→"),
+      stage("stage2", "Stage II, twice: attention and convolution, then the mix",
+        row("three", { "data-aim": "" }, "f_att", "f_conv", "f_out")),
+      element("div", { class: "told" }, share, scale))];
   return { controls: inputs, parts, maps, share, scale, where, kernelScale };
-}
-
-// q, k and v on one line, which leads to both paths.
-function wires() {
-  const lines = "M50 0V12M150 0V12M250 0V12M50 12H250M50 12V27M150 12V27";
-  const heads = "M46 24L50 30L54 24ZM146 24L150 30L154 24Z";
-  const box = { viewBox: "0 0 300 30", preserveAspectRatio: "none", "aria-hidden": "true" };
-  return element("svg", { class: "wires", ...box },
-    element("path", { d: lines }), element("path", { d: heads, class: "tip" }));
 }
 
 // ---- Drawing --------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from acmix_edu.explorers.explorer import (
     presets,
     weights_of,
 )
-from acmix_edu.explorers.loader import bundle
+from acmix_edu.explorers.loader import bundle, source
 
 KERNEL_CONV_CHOICES = (1, 3, 5, 7)
 
@@ -62,6 +62,7 @@ class MixingExplorer(Explorer):
     """
 
     _esm = bundle("engine.js", "kit.js", "picture.js", "mixing.js")
+    _css = source("explorer.css") + source("mixing.css")
 
     alpha = traitlets.Float(0.5).tag(sync=True, state=True)
     beta = traitlets.Float(0.5).tag(sync=True, state=True)

@@ -8,9 +8,15 @@ trains every arm on every task and writes the small files that the chapter reads
 from acmix_edu.training.data import Data, load
 from acmix_edu.training.loop import Plan, train
 from acmix_edu.training.network import ARMS, Network
-from acmix_edu.training.released import film, released, trained_acmix, trained_denoiser
+from acmix_edu.training.released import (
+    denoiser_of,
+    film,
+    released,
+    trained_acmix,
+    trained_denoiser,
+)
 
 __all__ = [
-    "ARMS", "Data", "Network", "Plan", "film", "load", "released", "train", "trained_acmix",
-    "trained_denoiser",
+    "ARMS", "Data", "Network", "Plan", "denoiser_of", "film", "load", "released", "train",
+    "trained_acmix", "trained_denoiser",
 ]  # fmt: skip

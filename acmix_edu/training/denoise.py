@@ -40,10 +40,10 @@ def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (clean + NOISE * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
 
 
-def held_out() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the flower, clean and noisy, each ``[1, 3, 48, 48]``; no network trains on it."""
-    flower = photograph("flower", SIDE)
-    return flower, noisy(flower, torch.Generator().manual_seed(7))
+def held_out(picture: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a picture clean and noisy: the flower, ``[1, 3, 48, 48]``, which nothing trains on."""
+    picture = photograph("flower", SIDE) if picture is None else picture
+    return picture, noisy(picture, torch.Generator().manual_seed(7))
 
 
 @functools.cache
@@ -158,13 +158,13 @@ class _Camera:
         if step in self.moments:
             mean = None if step == 0 else round(sum(self.losses) / len(self.losses), 6)
             self.records.append({"step": step, "loss": mean, **result(denoiser)})
-            self.states.append(fold(denoiser).operator.state_dict())
+            self.states.append(fold(denoiser).state_dict())
             self.losses = []
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The states, stacked; ``dep_conv``, the bulk, in half precision."""
         stacks = {name: torch.stack([s[name] for s in self.states]) for name in self.states[0]}
-        stacks["dep_conv.weight"] = stacks["dep_conv.weight"].half()
+        stacks["operator.dep_conv.weight"] = stacks["operator.dep_conv.weight"].half()
         return stacks
 
 

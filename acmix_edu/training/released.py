@@ -68,10 +68,20 @@ def trained_denoiser() -> nn.Sequential:
     It takes :func:`acmix_edu.examples.colour_features` of a noisy picture and returns the
     picture with less noise: ``operator``, an ACmix, and ``head``, a 1×1 convolution.
     """
+    return denoiser_of(read(WEIGHTS / "denoise.safetensors")[1])
+
+
+def denoiser_of(state: dict[str, torch.Tensor]) -> nn.Sequential:
+    """Return the denoiser with these weights, "operator.…" and "head.…", in evaluation mode.
+
+    Example:
+        >>> denoiser_of(film()[0]["state"]).operator.rate1.item()  # before training
+        0.5
+    """
     denoiser = nn.Sequential()
     denoiser.add_module("operator", ACmix(4, 16, kernel_att=7, head=4))
     denoiser.add_module("head", nn.Conv2d(16, 3, 1))
-    denoiser.load_state_dict(read(WEIGHTS / "denoise.safetensors")[1])
+    denoiser.load_state_dict(state)
     return denoiser.eval()
 
 
@@ -86,14 +96,14 @@ def trained_acmix() -> ACmix:
 
 
 def film(arm: str = "small-beta") -> list[dict]:
-    """Return 40 moments of the denoiser's training: "step", "psnr", … and "state" of its ACmix.
+    """Return 40 moments of the denoiser's training: "step", "psnr", … and "state", its weights.
 
-    "state" is for ``load_state_dict`` of an ``ACmix(4, 16, kernel_att=7, head=4)`` that takes
-    plain colour features. "loss" is the mean since the moment before, None at first; "psnr" in
-    dB, and the names of ``Network.observe`` as seen on the noisy flower.
+    "state" is for :func:`denoiser_of`. "loss" is the mean since the moment before, None at
+    first; "psnr" in dB, and the names of ``Network.observe`` as seen on the noisy flower.
 
     Args:
-        arm: "acmix", "lost-init" or "small-beta", whose last moment is :func:`trained_acmix`.
+        arm: "acmix", "lost-init" or "small-beta", whose last moment is
+            :func:`trained_denoiser`.
 
     Raises:
         ValueError: no film of this arm.

@@ -1,4 +1,4 @@
-"""The denoise explorer in the built book: its windows are those of the recorded weights."""
+"""The denoise explorer in the built book: picture and windows come from the recorded weights."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from shown import AMOUNT, Shown, colours, number, picture
 
 from acmix_edu import entropy
 from acmix_edu.explorers import DenoiseExplorer
-from acmix_edu.training import film
-from acmix_edu.training.denoise import held_out
+from acmix_edu.training import film, trained_denoiser
+from acmix_edu.training.denoise import held_out, psnr
 
 CHAPTER = "book/08_training.html"
 
@@ -21,13 +21,19 @@ class Denoise(Shown):
         super().__init__(page, "denoise")
         self.explorer = DenoiseExplorer(pixel=(13, 12))
 
+    def pictures(self):
+        clean, noisy = held_out()
+        return clean[0], noisy[0]
+
     def check(self, pixel=None):
         """Compare maps and numbers with Python for the page's state; return what is drawn."""
         state = self.state()
         self.explorer.arm, self.explorer.moment = state["arm"], state["moment"]
         self.explorer.pixel = tuple(state["pixel"] if pixel is None else pixel)
-        windows = self.explorer.windows()
-        made = {"picture": picture(held_out()[0][0].numpy())}
+        windows, result = self.explorer.windows(), self.explorer.result().clamp(0, 1)
+        clean, noisy = self.pictures()
+        made = {"clean": clean, "noisy": noisy, "result": result}
+        made = {name: picture(colour.numpy()) for name, colour in made.items()}
         for n, window in enumerate(windows):
             made[f"head{n}"] = colours(window.reshape(7, 7).numpy(), 0, 4 / 49, AMOUNT)
         drawn = self.compare(made)
@@ -39,6 +45,9 @@ class Denoise(Shown):
         frames = film(state["arm"])
         step = int(self.control("moment").get_attribute("aria-valuetext"))
         frame = next(frame for frame in frames if frame["step"] == step)
+        dB, step_told = self.note("result").split(" dB after ")
+        assert number(dB) == pytest.approx(psnr(result, clean), rel=6e-3)
+        assert step_told == f"{step} steps"
         for told in self.root.locator("[data-told]").all():
             value = frame[told.get_attribute("data-told")]
             assert number(told.inner_text()) == pytest.approx(value, rel=6e-3, abs=6e-4)
@@ -56,7 +65,7 @@ def changed(a, b):
 
 
 def test_every_control(shown):
-    heads = {f"head{n}" for n in range(4)}
+    moving = {"result", *(f"head{n}" for n in range(4))}
     drawn = [shown.check()]
     shown.click_track("moment")
     drawn.append(shown.check())
@@ -67,7 +76,7 @@ def test_every_control(shown):
     shown.control("arm").select_option("lost-init")
     drawn.append(shown.check())
     for before, after in itertools.pairwise(drawn):
-        assert changed(before, after) == heads
+        assert changed(before, after) == moving
     for key in ("Home", "End"):
         shown.control("moment").focus()
         shown.page.keyboard.press(key)
@@ -76,13 +85,14 @@ def test_every_control(shown):
 
 def test_pixel_by_mouse_and_keyboard(shown):
     pinned = shown.state()["pixel"]
-    shown.page.mouse.move(*shown.place("picture", 0, 47))
-    shown.check((0, 47))
+    for name in ("noisy", "result", "clean"):
+        shown.page.mouse.move(*shown.place(name, 0, 47))
+        shown.check((0, 47))
     shown.page.mouse.move(0, 0)
     shown.check(pinned)
-    shown.page.mouse.click(*shown.place("picture", 13, 12))
+    shown.page.mouse.click(*shown.place("noisy", 13, 12))
     shown.page.mouse.move(0, 0)
-    shown.frame("picture").focus()
+    shown.frame("noisy").focus()
     shown.page.keyboard.press("ArrowDown")
     assert shown.state()["pixel"] == [14, 12]
     shown.check()
@@ -92,15 +102,24 @@ def test_tap_on_a_phone(open_page, server):
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(f"{server}/{CHAPTER}")
     shown = Denoise(page)
-    page.touchscreen.tap(*shown.place("picture", 40, 3))
+    page.touchscreen.tap(*shown.place("noisy", 40, 3))
     assert shown.state()["pixel"] == [40, 3]
     shown.check()
 
 
-def test_the_last_moment_is_the_released_module():
-    from acmix_edu.training import trained_acmix
+def test_it_reaches_the_quality_that_was_recorded(shown):
+    for arm in ("small-beta", "acmix", "lost-init"):
+        shown.control("arm").select_option(arm)
+        shown.control("moment").focus()
+        shown.page.keyboard.press("End")
+        dB = number(shown.note("result").split(" dB")[0])
+        assert dB == pytest.approx(film(arm)[-1]["psnr"], abs=0.06)
+        assert dB > number(shown.note("noisy").split(" dB")[0]) + 4
 
+
+def test_the_last_moment_is_the_released_network():
     explorer = DenoiseExplorer()
     explorer.moment = 19
-    for name, value in explorer.current_module().state_dict().items():
-        np.testing.assert_allclose(value, trained_acmix().state_dict()[name].detach(), atol=2e-3)
+    ends = trained_denoiser().state_dict()
+    for name, value in explorer.current_denoiser().state_dict().items():
+        np.testing.assert_allclose(value, ends[name].detach(), atol=2e-3)

@@ -41,7 +41,7 @@ def recorded():
     films = {start: film(start) for start in STARTS}
     steps = [told["step"] for told in FilmExplorer().told["acmix"]]
     chosen = {s: [f for f in frames if f["step"] in steps] for s, frames in films.items()}
-    return {s: (torch.stack([f["state"]["dep_conv.weight"][:4] for f in frames]), frames)
+    return {s: (torch.stack([f["state"]["operator.dep_conv.weight"][:4] for f in frames]), frames)
             for s, frames in chosen.items()}  # fmt: skip
 
 

@@ -39,7 +39,8 @@ class ACmix(nn.Module):
         dilation: of the attention window only.
         backend: how Stage II is computed. None takes the fastest form that is right on the
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
-            :func:`acmix_edu.fast.local_attention`. The results are equal up to rounding.
+            :func:`acmix_edu.fast.local_attention`. The results are equal up to rounding. Second
+            derivatives and forward-mode differentiation need "unfold".
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
@@ -98,9 +99,16 @@ class ACmix(nn.Module):
         self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
         self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
         self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=self.stride)
-        self.rate1 = nn.Parameter(torch.full((1,), 0.5))
-        self.rate2 = nn.Parameter(torch.full((1,), 0.5))
+        self.rate1 = nn.Parameter(torch.empty(1))
+        self.rate2 = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
         self.register_load_state_dict_pre_hook(_check_state)
+
+    def reset_parameters(self) -> None:
+        """Set α and β to ½. The layers inside have a ``reset_parameters`` of their own."""
+        with torch.no_grad():
+            self.rate1.fill_(0.5)
+            self.rate2.fill_(0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.project(x)
@@ -195,10 +203,12 @@ class ACmix(nn.Module):
         {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
 
         α and β alone do not say who leads: the paths differ in size. NaN if both paths are zero.
+        Summed in float32 at least, in which half precision cannot overflow.
         """
         q, k, v = self.project(x)
-        att = (self.rate1 * self.attention_path(q, k, v)).norm()
-        conv = (self.rate2 * self.convolution_path(q, k, v)).norm()
+        exact = torch.promote_types(x.dtype, torch.float32)
+        att = (self.rate1 * self.attention_path(q, k, v).to(exact)).norm()
+        conv = (self.rate2 * self.convolution_path(q, k, v).to(exact)).norm()
         return att / (att + conv)
 
     def convolution_kernel(self) -> torch.Tensor:

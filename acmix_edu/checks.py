@@ -103,11 +103,13 @@ def alike(name: str, x: torch.Tensor, other: str, y: torch.Tensor) -> None:
             f"{name} must be on the device of {other}, {y.device}, but it is on {x.device}; "
             f"move one of them, for example with {name}.to({str(y.device)!r})."
         )
+    castable = torch.float64 not in (x.dtype, y.dtype)  # which autocast leaves alone
     autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
-    if x.dtype != y.dtype and not autocast:
+    if x.dtype != y.dtype and not (autocast and castable):
         raise TypeError(
-            f"{name} must have the dtype of {other}, {y.dtype}, but {x.dtype} came; "
-            f"convert one of them, for example with {name}.to({y.dtype}), or use torch.autocast."
+            f"{name} must have the dtype of {other}, {y.dtype}, but {x.dtype} came; convert one of "
+            f"them, for example with {name}.to({y.dtype})"
+            + (", or use torch.autocast." if castable else ".")
         )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import divisible, whole_number, whole_numbers
+from acmix_edu.deploy import DeployedACmix
 from acmix_edu.depthwise import LearnableShift
 
 
@@ -173,11 +174,11 @@ def acmix_cost(
 
 
 def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[str, Cost]:
-    """Return the cost of every convolution, linear layer, norm and ACmix of a network, by name.
+    """Return the cost of every Conv2d, Linear, BatchNorm2d and ACmix of a network, by name.
 
-    The network runs once on the meta device, where nothing is computed, to learn the sizes. As
-    in the tables of most papers, multiply-adds are those of convolutions, linear layers and
-    attention; batch norm counts its parameters only.
+    Layers of other kinds are not counted. The network runs once on the meta device, where nothing
+    is computed, to learn the sizes. As in the tables of most papers, multiply-adds are those of
+    convolutions, linear layers and attention; batch norm counts its parameters only.
 
     Args:
         model: takes ``[1, 3, height, width]``. It is left as it is.
@@ -192,11 +193,13 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
             f"model must be a torch.nn.Module, but a {type(model).__name__} came; pass for "
             "example acmix_resnet50()."
         )
+    if any(isinstance(module, DeployedACmix) for module in model.modules()):
+        raise ValueError("model is deployed, which is not counted; pass the model before deploy.")
     height, width = whole_number("height", height), whole_number("width", width)
     twin = copy.deepcopy(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
     hooks = [
-        module.register_forward_hook(_recorder(name, costs))
+        module.register_forward_hook(_recorder(name, costs), with_kwargs=True)
         for name, module in twin.named_modules()
         if isinstance(module, ACmix) or (_counted(module) and not _inside_acmix(name, twin))
     ]
@@ -219,8 +222,8 @@ def _inside_acmix(name: str, model: nn.Module) -> bool:
 
 
 def _recorder(name: str, costs: dict[str, Cost]):
-    def record(module, inputs, output):
-        cost = _module_cost(module, inputs[0], output)
+    def record(module, inputs, named, output):
+        cost = _module_cost(module, *inputs, *named.values(), output)
         if name in costs:  # runs again: its parameters are there already
             cost = costs[name] + replace(cost, parameters=0)
         costs[name] = cost

@@ -37,7 +37,8 @@ class DeployedACmix(nn.Module):
         convolution: the form of the convolution path.
 
     Raises:
-        TypeError, ValueError: module is no ACmix, or an argument cannot be used.
+        TypeError, ValueError: module is no ACmix, or has a forward of its own, or an argument
+            cannot be used.
 
     Example:
         >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
@@ -51,6 +52,11 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
+        if type(module).forward is not ACmix.forward:
+            raise TypeError(
+                f"module must compute what ACmix does, but {type(module).__name__} has a forward "
+                "of its own; put what it adds into a module around an ACmix."
+            )
         if convolution not in FORMS:
             raise ValueError(
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
@@ -62,8 +68,12 @@ class DeployedACmix(nn.Module):
         self.backend, self.convolution = module.backend, convolution
         for name, tensor in _composed(module, convolution).items():
             self.register_buffer(name, tensor.to(module.conv1.weight))
-        fixed = None if size is None else self._position(*pair("size", size))
-        self.register_buffer("position", fixed, persistent=False)
+        self.size = None if size is None else pair("size", size)
+        self.register_buffer("position", None, persistent=False)
+        _fix_position(self)
+        self.register_load_state_dict_post_hook(_fix_position)
+        for name, value in vars(module).items():  # what others wrote on it, as YOLO's i, f, type
+            vars(self).setdefault(name, value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         feature_map("x", x, self.in_planes)
@@ -81,7 +91,7 @@ class DeployedACmix(nn.Module):
         else:
             how = self.light, stride, self.backend
             conv = fast.grouped_convolution(*heads, *how, stacked=maps)
-        return torch.addcmul(conv, self.rate, att)
+        return torch.addcmul(conv, self.rate.to(att.dtype), att)
 
     def _dense(self, x: torch.Tensor) -> torch.Tensor:
         """β times the convolution path, from x itself."""
@@ -111,26 +121,25 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
             of a network see maps of different sizes.
 
     Returns:
-        The copy, in eval mode; the same outputs up to rounding. It does not train.
+        The copy, in eval mode; the same outputs up to rounding. It does not train. Hooks on an
+        ACmix are not carried over; attributes that a framework wrote on it are.
 
     Raises:
-        ValueError: the model contains no ACmix.
+        TypeError, ValueError: model is no module or contains no ACmix, or one that
+            :class:`DeployedACmix` does not take.
 
     Example:
         >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
         >>> torch.testing.assert_close(deploy(layer, size=(9, 9))(x), layer(x))
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
     if isinstance(model, ACmix):
         return DeployedACmix(model, size, convolution).eval()
     model = copy.deepcopy(model).eval()
 
     def make(_, module):
-        if not isinstance(module, ACmix):
-            return None
-        new = DeployedACmix(module, size, convolution)
-        for name, value in vars(module).items():  # what others wrote on it, as YOLO's i, f, type
-            vars(new).setdefault(name, value)
-        return new
+        return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None
 
     if not swap(model, make):
         raise ValueError("model contains no ACmix; there is nothing to deploy.")
@@ -139,23 +148,35 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
 
 def _composed(module: ACmix, convolution: str) -> dict[str, torch.Tensor]:
     """Multiply out, in float64, what depends on the weights alone."""
-    exact = {name: t.double().clone() for name, t in module.state_dict().items()}
-    stacked = (3 * module.head, module.head_dim)
+    layers, stacked = (module.conv1, module.conv2, module.conv3), (3 * module.head, module.head_dim)
     weight, bias = (
-        torch.cat([exact[f"conv{i}.{name}"] for i in (1, 2, 3)]).unflatten(0, stacked)
+        torch.cat([_exact(getattr(layer, name)) for layer in layers]).unflatten(0, stacked)
         for name in ("weight", "bias")
     )
     weight, bias = weight.transpose(0, 1), bias.mT  # [d, 3N, in_planes, 1, 1] and [d, 3N]
     composed = {
         "projections": weight.flatten(0, 1),
         "biases": bias.flatten(),
-        "place": exact["conv_p.weight"],
-        "rate": exact["rate1"],
+        "place": _exact(module.conv_p.weight),
+        "rate": _exact(module.rate1),
     }
-    light = exact["rate2"] * fast.compose(exact["fc.weight"], exact["dep_conv.weight"])
+    light = fast.compose(_exact(module.fc.weight), _exact(module.dep_conv.weight))
+    light = _exact(module.rate2) * light
     if convolution == "grouped":
         return composed | {"light": light}
     light = light.unflatten(0, (module.head_dim, module.head))  # [d, N, 3N, k_c, k_c]
     kernel = torch.einsum("enmpq,emc->encpq", light, weight[..., 0, 0])
     border = torch.einsum("enmpq,em->enpq", light, bias)
     return composed | {"kernel": kernel.flatten(0, 1), "border": border.flatten(0, 1)[:, None]}
+
+
+def _exact(weight: torch.Tensor) -> torch.Tensor:
+    """Return a copy in float64, which Apple's GPUs do not have."""
+    weight = weight.detach()
+    return (weight.cpu() if weight.device.type == "mps" else weight).double().clone()
+
+
+def _fix_position(module: DeployedACmix, _=None) -> None:
+    """Compute the position term of the fixed size, now and after a state is loaded."""
+    if module.size is not None:
+        module.position = module._position(*module.size)

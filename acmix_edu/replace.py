@@ -19,16 +19,17 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
         The names of all places, parents before what is inside their children.
     """
     made: dict[nn.Module, nn.Module | None] = {}
-    names = []
+    places = []
     for path, parent in list(model.named_modules()):
         for own_name, child in list(parent._modules.items()):
             name = f"{path}.{own_name}" if path else own_name
             if child is not None and child not in made:
                 made[child] = make(name, child)
             if made.get(child) is not None:
-                setattr(parent, own_name, made[child])
-                names.append(name)
-    return names
+                places.append((name, parent, own_name, made[child]))
+    for _, parent, own_name, new in places:  # now that nothing was refused
+        setattr(parent, own_name, new)
+    return [name for name, *_ in places]
 
 
 def replace_conv3x3(
@@ -52,7 +53,7 @@ def replace_conv3x3(
 
     Raises:
         ValueError: ``where`` picks a convolution that ACmix cannot replace, the model itself is
-            the convolution, or nothing is replaced.
+            the convolution, or nothing is replaced. The model is then as it was.
 
     Example:
         >>> from torch import nn
@@ -62,8 +63,8 @@ def replace_conv3x3(
     """
     if isinstance(model, nn.Conv2d):
         raise ValueError(
-            "model must contain the convolutions to replace, but it is one itself; assign "
-            f"ACmix({model.in_channels}, {model.out_channels}) in its place."
+            "model must contain the convolutions to replace, but it is one itself; wrap it: "
+            "torch.nn.Sequential(model)."
         )
 
     def make(name: str, module: nn.Module) -> ACmix | None:

@@ -413,3 +413,29 @@ def test_positional_arguments_are_in_the_published_order():
     module = ACmix(8, 12, 5, 3, 1, 2, 4)
     assert module.extra_repr() == "8, 12, kernel_att=5, head=3, kernel_conv=1, stride=2, dilation=4"
     assert split_heads(torch.ones(1, 12, 2, 2), module.head).shape[2] == module.head_dim == 4
+
+
+def test_norm_share_does_not_overflow_in_half_precision():
+    layer, x = ACmix(8, 16), 80 * torch.randn(4, 8, 40, 40)
+    share = layer.half().norm_share(x.half())
+    torch.testing.assert_close(share, layer.float().norm_share(x), rtol=0.02, atol=0)
+
+
+def test_what_was_made_on_the_meta_device_starts_as_usual():
+    """Every module that owns parameters has reset_parameters, as sharded training expects."""
+    with torch.device("meta"):
+        layer = ACmix(8, 8)
+    layer.to_empty(device="cpu")
+    for parameter in layer.parameters():
+        parameter.data.fill_(torch.nan)
+    for module in layer.modules():
+        assert hasattr(module, "reset_parameters")
+        module.reset_parameters()
+    assert all(p.isfinite().all() for p in layer.parameters())
+    assert layer.rate1.item() == layer.rate2.item() == 0.5
+    assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight)
+
+
+def test_float64_beside_float32_is_refused_under_autocast_too():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match=r"float32\)\.$"):
+        ACmix(4, 4)(torch.randn(1, 4, 5, 5).double())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import (
@@ -17,6 +18,7 @@ from acmix_edu import (
     conv3x3,
     conv_cost,
     decomposed_conv_cost,
+    deploy,
     model_cost,
     total,
 )
@@ -173,3 +175,18 @@ def test_integers_of_numpy_do_not_overflow():
 def test_bad_input_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_what_is_not_counted_is_refused_or_said():
+    with pytest.raises(ValueError, match="pass the model before deploy"):
+        model_cost(deploy(nn.Sequential(ACmix(3, 16))))
+    assert model_cost(nn.Sequential(nn.GroupNorm(1, 3))) == {}
+
+
+def test_an_input_by_name_is_counted():
+    class Named(nn.Sequential):
+        def forward(self, x):
+            return self[0](input=x)
+
+    plain, named = (kind(nn.Conv2d(3, 4, 1)) for kind in (nn.Sequential, Named))
+    assert model_cost(named, 8, 8) == model_cost(plain, 8, 8)

@@ -5,12 +5,18 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from acmix_edu import ACmix, DeployedACmix, ResNet, deploy
 
 FORMS = ["grouped", "dense"]
 OPTIONS = [{}, {"kernel_att": 5, "head": 2, "kernel_conv": 5}, {"stride": 2, "dilation": 2},
            {"head": 8, "kernel_conv": 1, "stride": 3}]  # fmt: skip
+
+
+class Shifted(ACmix):
+    def forward(self, x):
+        return super().forward(x) + 1
 
 
 def trained(**options) -> ACmix:
@@ -74,11 +80,42 @@ def test_later_training_does_not_reach_it():
 def test_state_and_dtype_travel(form):
     module = trained()
     one, other = deploy(module, (9, 9), form), deploy(ACmix(6, 16).double(), (9, 9), form)
-    x = torch.randn(1, 6, 12, 9).double()
     other.load_state_dict(one.state_dict())
-    assert torch.equal(one(x), other(x))
+    for size in ((12, 9), (9, 9)):  # the second has its position term from before
+        x = torch.randn(1, 6, *size).double()
+        assert torch.equal(one(x), other(x))
+        torch.testing.assert_close(other(x), module(x))
     assert one.float()(x.float()).dtype == torch.float32
     assert not list(one.parameters())
+
+
+def test_a_state_fills_what_was_made_on_the_meta_device():
+    module, x = trained(), torch.randn(1, 6, 9, 9).double()
+    state = deploy(module, (9, 9)).state_dict()
+    with torch.device("meta"):
+        empty = [deploy(ACmix(6, 16).double(), (9, 9)) for _ in range(2)]
+    filled = empty[0].to_empty(device="cpu")
+    filled.load_state_dict(state)
+    empty[1].load_state_dict(state, assign=True)
+    for composed in (filled, empty[1]):
+        torch.testing.assert_close(composed(x), module(x))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_are_read_through_their_attributes(form):
+    """As a parametrized, or a pruned, module has them."""
+    module, x = trained(), torch.randn(1, 6, 9, 8).double()
+    nn.utils.parametrizations.weight_norm(module.conv1)
+    prune.l1_unstructured(module.fc, "weight", amount=0.5)
+    torch.testing.assert_close(deploy(module, None, form)(x), module(x))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_autocast_decides_the_dtype(form):
+    module = trained().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [f(torch.randn(1, 6, 9, 8)).dtype for f in (module, deploy(module, None, form))]
+    assert outputs == [torch.bfloat16, torch.bfloat16]
 
 
 def test_half_precision_is_composed_exactly():
@@ -95,6 +132,8 @@ def test_half_precision_is_composed_exactly():
         ((nn.Linear(2, 2),), ValueError, "contains no ACmix"),
         ((ACmix(4, 4), None, "winograd"), ValueError, "'grouped', 'dense', but 'winograd' came"),
         ((ACmix(4, 4), (0, 3)), ValueError, "size must be at least 1"),
+        (("net",), TypeError, "model must be a torch.nn.Module, but a str came"),
+        ((Shifted(4, 4),), TypeError, "Shifted has a forward of its own"),
     ],
 )
 def test_what_cannot_be_deployed(arguments, error, says):
@@ -116,6 +155,6 @@ def test_what_a_framework_wrote_on_a_layer_stays():
     """YOLO's parsers number the layers: model[i].f says whose output layer i takes."""
     net = nn.Sequential(ACmix(8, 8))
     net[0].i, net[0].f, net[0].type = 4, -1, "ACmix"
-    layer = deploy(net)[0]
-    assert isinstance(layer, DeployedACmix)
-    assert (layer.i, layer.f, layer.type, layer.training) == (4, -1, "ACmix", False)
+    for layer in (deploy(net)[0], deploy(net[0])):
+        assert isinstance(layer, DeployedACmix)
+        assert (layer.i, layer.f, layer.type, layer.training) == (4, -1, "ACmix", False)

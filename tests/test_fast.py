@@ -301,3 +301,31 @@ def test_the_mask_has_the_dtype_of_the_queries(dtype, monkeypatch):
     q = torch.randn(1, 2, 4, 20, 20).to(dtype)
     halo_attention(q, q, q, 7)
     assert seen == [dtype]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"weight": torch.randn(16, 5, 3, 3)}, r"weight must have the shape \[16, 12, k_c, k_c\]"),
+        ({"v": torch.randn(2, 4, 3, 6, 6)}, r"q, k and v must have one shape"),
+        ({"k": torch.randn(2, 4, 4, 9, 6)}, "q and k must have one shape"),
+        ({"backend": "cuda"}, "backend must be one of"),
+    ],
+    ids=["weight", "v", "k", "backend"],
+)
+def test_what_the_grouped_convolution_refuses(change, says):
+    arguments = {name: torch.randn(2, 4, 4, 6, 6) for name in "qkv"}
+    arguments |= {"weight": torch.randn(16, 12, 3, 3)} | change
+    with pytest.raises(ValueError, match=says):
+        grouped_convolution(**arguments)
+
+
+@pytest.mark.parametrize("form", [halo_attention, band_attention])
+def test_what_the_forms_refuse_by_themselves(form):
+    q, k, v = torch.randn(3, 1, 4, 20, 20)
+    with pytest.raises(ValueError, match="kernel_size must be odd"):
+        form(q, k, v, 4)
+    with pytest.raises(ValueError, match="q and k must have one shape"):
+        form(q, k[..., :10, :], v, 7)
+    with pytest.raises(ValueError, match="stride must be at least 1"):
+        form(q, k, v, 7, stride=0)

@@ -14,7 +14,7 @@ PACKAGE = Path(acmix_edu.__file__).parent
 STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "acmix", "replace"]
 STORY += ["deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
-HELPERS = {"check_kernel", "check_maps", "check_backend", "reflect", "swap"}
+HELPERS = {"check_kernel", "check_maps", "reflect", "swap"}
 LATER = ["training", "examples", "exercises", "figures", "explorers"]
 
 

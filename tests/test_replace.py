@@ -75,5 +75,12 @@ def test_resnet_becomes_the_acmix_resnet():
 def test_nothing_to_replace():
     with pytest.raises(ValueError, match="nothing was replaced"):
         replace_conv3x3(nn.Sequential(nn.Conv2d(4, 4, 1)))
-    with pytest.raises(ValueError, match="is one itself; assign ACmix"):
+    with pytest.raises(ValueError, match="is one itself; wrap it"):
         replace_conv3x3(nn.Conv2d(4, 4, 3, padding=1))
+
+
+def test_a_refused_model_is_as_it_was():
+    net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 5, padding=2))
+    with pytest.raises(ValueError, match="where picks 1"):
+        replace_conv3x3(net, where=lambda name, conv: True)
+    assert [type(layer) for layer in net] == [nn.Conv2d, nn.Conv2d]

@@ -7,7 +7,7 @@ from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
 from acmix_edu.fast.convolution import compose, grouped_convolution
 from acmix_edu.fast.halo import band_attention, halo_attention
-from acmix_edu.fast.triton_base import is_for_elsewhere, kernel_runs
+from acmix_edu.fast.triton_base import check_backend, is_for_elsewhere, kernel_runs
 
 __all__ = [
     "band_attention",
@@ -18,8 +18,6 @@ __all__ = [
     "local_attention",
     "multiplicity",
 ]
-
-BACKENDS = (None, "unfold", "halo", "triton")
 
 
 def local_attention(
@@ -62,13 +60,3 @@ def local_attention(
     if kernel_runs(backend, triton_attention.why_not(q, k, v, kernel_size, stride, dilation)):
         return triton_attention.local_attention(*arguments)
     return halo.local_attention(*arguments)
-
-
-def check_backend(backend: str | None) -> str | None:
-    """Return ``backend`` if there is such a form of attention."""
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but {backend!r} came; "
-            "leave it out for the fastest."
-        )
-    return backend

@@ -7,8 +7,9 @@ so one grouped convolution from the 3N maps to the N outputs does the work of bo
 import torch
 import torch.nn.functional as F
 
+from acmix_edu.attention import check_maps
 from acmix_edu.fast import triton_convolution
-from acmix_edu.fast.triton_base import is_for_elsewhere, kernel_runs
+from acmix_edu.fast.triton_base import check_backend, is_for_elsewhere, kernel_runs
 
 
 def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
@@ -47,7 +48,7 @@ def grouped_convolution(
         weight: ``[d·N, 3N, k_c, k_c]``, from :func:`compose`.
         stride: the output side is ⌈side/stride⌉.
         backend: None takes the Triton kernel where it can run, else PyTorch's convolution;
-            "triton" insists on the kernel, and any other takes the latter.
+            "triton" insists on the kernel; "halo" and "unfold" take the latter.
         stacked: q, k and v side by side ``[B, d·3N, H, W]``, if they lie so already: PyTorch's
             convolution needs that, the kernel does not.
 
@@ -57,12 +58,16 @@ def grouped_convolution(
 
     Raises:
         RuntimeError: backend is "triton" and the kernel cannot be used; says why.
+        TypeError, ValueError: q, k, v and the weight do not fit each other, or no such backend.
 
     Example:
         >>> maps = torch.randn(3, 2, 4, 16, 7, 7)
         >>> grouped_convolution(*maps, torch.randn(64, 12, 3, 3)).shape
         torch.Size([2, 64, 7, 7])
     """
+    check_backend(backend)
+    check_maps(q, k, v, 1, stride=stride)
+    _check_weight(q, v, weight)
     by_torch = backend in ("unfold", "halo") or (backend is None and is_for_elsewhere(q))
     if not by_torch and kernel_runs(backend, triton_convolution.why_not(q, k, v)):
         return triton_convolution.grouped_convolution(q, k, v, weight, stride)
@@ -70,3 +75,19 @@ def grouped_convolution(
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
     half = weight.shape[-1] // 2
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=q.shape[2])
+
+
+def _check_weight(q: torch.Tensor, v: torch.Tensor, weight: torch.Tensor) -> None:
+    if torch.jit.is_tracing():
+        return  # the shapes are symbols there
+    if q.dim() != 5 or v.shape != q.shape:
+        raise ValueError(
+            "q, k and v must have one shape [B, N, d, H, W], but q has "
+            f"{list(q.shape)} and v {list(v.shape)}; cut a map with split_heads(map, N)."
+        )
+    heads, d = q.shape[1:3]
+    if weight.dim() != 4 or weight.shape[:2] != (d * heads, 3 * heads):
+        raise ValueError(
+            f"weight must have the shape [{d * heads}, {3 * heads}, k_c, k_c] for {heads} heads of "
+            f"{d}, but {list(weight.shape)} came; make it with compose(fc, shifts)."
+        )

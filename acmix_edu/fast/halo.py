@@ -68,7 +68,7 @@ def halo_attention(
     stride: int = 1,
     dilation: int = 1,
 ) -> torch.Tensor:
-    """Attend tile by tile; arguments and result as :func:`acmix_edu.local_attention`.
+    """Attend tile by tile; arguments and result as :func:`acmix_edu.local_attention`, without pe.
 
     (1 + (k−1)/t)² copies of k and v, and as many logits per query as the halo has keys.
 
@@ -77,6 +77,7 @@ def halo_attention(
         >>> halo_attention(q, k, v, kernel_size=7).shape
         torch.Size([1, 4, 20, 20])
     """
+    check_maps(q, k, v, kernel_size, None, stride, dilation)
     height, width = q.shape[-2:]
     rows = tiles(height, kernel_size, stride, dilation, q.device)
     columns = tiles(width, kernel_size, stride, dilation, q.device)
@@ -108,13 +109,15 @@ def band_attention(
 
     No padding and no copies: a band of rows is a slice of the map. The bias is log m, −∞ outside
     the window: repeating a key m times multiplies its weight by m, which adds log m to its logit.
-    Arguments and result as :func:`acmix_edu.local_attention`; every query has (t+k−1)·W logits.
+    Arguments and result as :func:`acmix_edu.local_attention`, without pe; every query has
+    (t+k−1)·W logits.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 4, 5, 5)
         >>> band_attention(q, k, v, kernel_size=7).shape
         torch.Size([1, 4, 5, 5])
     """
+    check_maps(q, k, v, kernel_size, None, stride, dilation)
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
     log_rows, log_columns = (
         multiplicity(size, kernel_size, stride, dilation, q.device).to(q.dtype).log()

@@ -9,6 +9,9 @@ except ImportError:  # no kernel will run then: see no_triton
     triton = tl = None
 
 
+BACKENDS = (None, "unfold", "halo", "triton")
+
+
 def kernel(function):
     """Hand a function over to Triton, where there is one."""
     return function if triton is None else triton.jit(function)
@@ -52,6 +55,16 @@ def no_triton(f: torch.Tensor) -> str | None:
     if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
         return "bfloat16 needs compute capability 8.0; use float16 or float32."
     return None
+
+
+def check_backend(backend: str | None) -> str | None:
+    """Return ``backend`` if there is such a form of attention."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but {backend!r} came; "
+            "leave it out for the fastest."
+        )
+    return backend
 
 
 def kernel_runs(backend: str | None, reason: str | None) -> bool:

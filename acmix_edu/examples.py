@@ -28,8 +28,8 @@ def small_kernel() -> torch.Tensor:
 def small_acmix() -> ACmix:
     """Return an ACmix for the small map that can be followed by hand: N = 2, k = 3, d = 1.
 
-    q and k are the map divided by 4 in head 0 and minus that in head 1 (unlike pixels attract
-    unlike ones); v is the map in both. ``fc`` hands the values of head 0 to the k² maps with the
+    q is the map divided by 4; k is that in head 0 (bright pixels attract) and minus that in head 1
+    (dark ones do); v is the map in both. ``fc`` hands the values of head 0 to the k² maps with the
     weights of :func:`small_kernel` divided by 45, its sum; the shift kernels are one-hot.
     There is no position term and there are no biases.
     """

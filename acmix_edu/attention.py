@@ -369,6 +369,12 @@ def patchwise_attention(
         )
     keys = windows(k, kernel_size).transpose(-4, -3).flatten(-4, -3)
     weights = phi(torch.cat([q, keys], dim=-3))
+    due = [*q.shape[:-3], kernel_size**2, *q.shape[-2:]]
+    if list(floating("what phi returns", weights).shape) != due:
+        raise ValueError(
+            f"phi must return {due}, a weight for every key of the window, but "
+            f"{list(weights.shape)} came."
+        )
     return aggregate(weights, v, kernel_size)
 
 

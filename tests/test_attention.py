@@ -219,6 +219,8 @@ def test_position_map_is_the_same_in_every_dtype(dtype):
         (lambda m: global_attention(*[m[..., :0]] * 3), ValueError, "no side 0"),
         (lambda m: window_attention(m, m, m.to("meta"), 2), ValueError, "v must be on the device"),
         (lambda m: patchwise_attention(m, m, m, 3, None), TypeError, "phi must be a module"),
+        (lambda m: patchwise_attention(m, m, m, 3, lambda x: x), ValueError, "phi must return"),
+        (lambda m: patchwise_attention(m, m, m, 3, repr), TypeError, "what phi returns must be"),
         (lambda m: entropy(m[:1]), ValueError, "weights must have.*at least two keys"),
         (lambda m: entropy(m[0]), ValueError, "weights must have the shape"),
         (lambda m: split_heads(m, 2), ValueError, "f must have the shape"),

@@ -1,7 +1,14 @@
 """Which convolutions are replaced, and that the network around them stays what it was."""
 
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from acmix_edu import ACmix, ResNet, conv3x3, replace_conv3x3
@@ -84,3 +91,39 @@ def test_a_refused_model_is_as_it_was():
     with pytest.raises(ValueError, match="where picks 1"):
         replace_conv3x3(net, where=lambda name, conv: True)
     assert [type(layer) for layer in net] == [nn.Conv2d, nn.Conv2d]
+
+
+def recipes(language: str) -> list[str]:
+    """The fenced blocks of the README, as they are copied from it."""
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    return [dedent(block) for block in re.findall(rf"```{language}\n(.*?)```", text, re.S)]
+
+
+def test_the_recipe_for_a_resnet(monkeypatch):
+    """Torchvision's names of the convolutions are those of the book's own ResNet."""
+    models = ModuleType("torchvision.models")
+    models.resnet50 = lambda: ResNet([3, 4, 6, 3], operator=conv3x3)
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    [recipe] = [code for code in recipes("python") if "torchvision" in code]
+    names: dict = {}
+    exec(recipe, names)
+    replaced = [n for n, m in names["net"].named_modules() if isinstance(m, ACmix)]
+    assert len(replaced) == 16 and all(n.endswith("conv2") for n in replaced)
+
+
+def test_the_recipe_for_a_parser_of_yaml(monkeypatch):
+    """A parser finds the class among its own names and hands it the numbers of the row."""
+    tasks = ModuleType("ultralytics.nn.tasks")
+    for name in ("ultralytics", "ultralytics.nn"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "ultralytics.nn.tasks", tasks)
+    sys.modules["ultralytics"].nn = sys.modules["ultralytics.nn"]
+    sys.modules["ultralytics.nn"].tasks = tasks
+    [recipe] = [code for code in recipes("python") if "ultralytics" in code]
+    exec(recipe, {})
+    [rows] = recipes("yaml")
+    source, repeats, name, arguments = yaml.safe_load(rows)[-1]
+    assert (source, repeats) == (-1, 1)
+    layer = getattr(tasks, name)(*arguments)
+    assert layer(torch.randn(1, 64, 6, 8)).shape == (1, 64, 6, 8)

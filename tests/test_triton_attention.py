@@ -97,7 +97,7 @@ def fake_maps(dtype=torch.float32, d=16, device="cuda"):
 def test_why_not(capability, maps, sentence, monkeypatch):
     for module in (triton_base, triton_attention):
         monkeypatch.setattr(module, "capability", lambda _: capability)
-    reason = why_not(*fake_maps(**maps), 7)
+    reason = why_not(*fake_maps(**maps))
     assert reason is None if sentence is None else sentence in reason
 
 
@@ -138,7 +138,7 @@ import torch
 from acmix_edu import ACmix
 from acmix_edu.fast import multiplicity, triton_attention
 f = torch.zeros(1, 1, 4, 3, 3)
-print(triton_attention.why_not(f, f, f, 3))
+print(triton_attention.why_not(f, f, f))
 print(ACmix(4, 4)(torch.zeros(1, 4, 3, 3)).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

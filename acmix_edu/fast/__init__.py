@@ -57,6 +57,6 @@ def local_attention(
     if backend == "halo" or (backend is None and is_for_elsewhere(q)):
         return halo.local_attention(*arguments)
     attention.check_maps(*arguments)
-    if kernel_runs(backend, triton_attention.why_not(q, k, v, kernel_size, stride, dilation)):
+    if kernel_runs(backend, triton_attention.why_not(q, k, v)):
         return triton_attention.local_attention(*arguments)
     return halo.local_attention(*arguments)

@@ -460,11 +460,10 @@ def local_attention(
     return attend(*maps, kernel_size, stride, dilation, allow_tf32)[0].reshape(q.shape)
 
 
-def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_window) -> str | None:
+def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
     """Say in one sentence why the kernel cannot take these maps; None where it can.
 
-    It takes any window: what follows the maps, kernel_size, stride and dilation, rules nothing
-    out.
+    It takes any window, stride and dilation: only the maps decide.
 
     Example:
         >>> f = torch.zeros(4, 5, 5, dtype=torch.float64)

@@ -18,7 +18,9 @@ from acmix_edu.fast import (
     halo_attention,
     local_attention,
     multiplicity,
+    widen,
 )
+from acmix_edu.fast import convolution as grouped
 from acmix_edu.fast.halo import tiles
 
 FORMS = [halo_attention, band_attention]
@@ -216,6 +218,48 @@ def test_one_grouped_convolution_is_fc_and_then_shifts(kernel, heads, stride):
     )
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("heads", "d", "by"), [(1, 8, 8), (2, 8, 4), (4, 6, 2), (6, 4, 4)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_groups_that_fill_a_vector_are_the_same_convolution(heads, d, by, stride, monkeypatch):
+    """Values and gradients, and that it is the wide convolution that was computed."""
+    maps = [torch.randn(2, heads, d, 9, 6) for _ in range(3)]
+    maps.append(torch.randn(d * heads, 3 * heads, 3, 3))
+    results, groups, convolve = [], [], F.conv2d
+    monkeypatch.setattr(
+        F, "conv2d", lambda *a, **b: groups.append(b["groups"]) or convolve(*a, **b)
+    )
+    for vector in (1, 8):
+        monkeypatch.setattr(grouped, "VECTOR", vector)
+        results.append(with_gradients(lambda *m: grouped_convolution(*m, stride), maps))
+    assert groups == [d, d // by]
+    for narrow, wide in zip(*results, strict=True):
+        torch.testing.assert_close(wide, narrow, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("case", "heads", "d"),
+    [("wide enough", 8, 4), ("odd", 4, 5), ("float64", 4, 4), ("autocast", 4, 4), ("traced", 4, 4)],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+def test_groups_that_stay_narrow(case, heads, d, monkeypatch):
+    monkeypatch.setattr(grouped, "VECTOR", 8)
+    monkeypatch.setattr(grouped, "widen", None)
+    q = torch.randn(2, heads, d, 9, 6, dtype=torch.float64 if case == "float64" else torch.float32)
+    weight = torch.randn(d * heads, 3 * heads, 3, 3).to(q)
+    run = lambda q: grouped_convolution(q, q, q, weight)  # noqa: E731
+    with torch.autocast("cpu", enabled=case == "autocast"):
+        out = torch.jit.trace(run, q, check_trace=False)(q) if case == "traced" else run(q)
+    assert out.shape == (2, d * heads, 9, 6)
+
+
+def test_wide_groups_have_zeros_between_them():
+    weight = torch.randn(8, 3, 1, 1)
+    wide = widen(weight, 4, 2)
+    assert wide.shape == (8, 6, 1, 1)
+    assert torch.equal(wide[:2, :3], weight[:2]) and torch.equal(wide[2:4, 3:], weight[2:4])
+    assert not wide[:2, 3:].any() and not wide[2:4, :3].any()
 
 
 MODULES = [{}, {"kernel_att": 5, "head": 2, "kernel_conv": 5}, {"stride": 2, "dilation": 3},

@@ -5,7 +5,7 @@ import torch
 from acmix_edu import attention
 from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
-from acmix_edu.fast.convolution import compose, grouped_convolution
+from acmix_edu.fast.convolution import compose, grouped_convolution, widen
 from acmix_edu.fast.halo import band_attention, halo_attention
 from acmix_edu.fast.triton_base import check_backend, is_for_elsewhere, kernel_runs
 
@@ -17,6 +17,7 @@ __all__ = [
     "halo_attention",
     "local_attention",
     "multiplicity",
+    "widen",
 ]
 
 

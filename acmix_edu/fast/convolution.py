@@ -4,12 +4,24 @@ fc makes k_c² maps of the 3N maps of a dimension, dep_conv shifts and sums them
 so one grouped convolution from the 3N maps to the N outputs does the work of both.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
 from acmix_edu.fast import triton_convolution
-from acmix_edu.fast.triton_base import check_backend, is_for_elsewhere, kernel_runs
+from acmix_edu.fast.triton_base import (
+    cast_to,
+    check_backend,
+    is_for_elsewhere,
+    is_recorded,
+    kernel_runs,
+)
+
+# With AVX2, PyTorch's fast convolution takes groups with a multiple of 8 float32 outputs (a vector
+# of them) and a slow one takes the others. With AVX-512 multiples of 4 are taken, too.
+VECTOR = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 1
 
 
 def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
@@ -30,6 +42,32 @@ def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     """
     # contiguous, or else the convolution takes the weight, and then its input, for channels-last
     return torch.einsum("otpq,tm->ompq", shifts, fc.flatten(1)).contiguous()
+
+
+def widen(weight: torch.Tensor, groups: int, by: int) -> torch.Tensor:
+    """Make one group of every ``by`` of a grouped convolution, with zeros between them.
+
+    The same convolution, with ``by`` times the multiply-adds. It pays where ACmix's groups, 3N
+    inputs and N outputs, are too narrow for the vectors of a processor. 0·∞ is not 0: what is
+    infinite in one group spoils those that it is joined with.
+
+    Args:
+        weight: ``[G·n, m, k, k]``, for G groups of m inputs and n outputs.
+        groups: G.
+        by: a divisor of G.
+
+    Returns:
+        ``[G·n, by·m, k, k]``, for G/by groups.
+
+    Example:
+        >>> x, weight = torch.randn(1, 192, 7, 7), torch.randn(64, 12, 3, 3)
+        >>> narrow = F.conv2d(x, weight, groups=16)
+        >>> wide = F.conv2d(x, widen(weight, 16, 2), groups=8)
+        >>> torch.testing.assert_close(wide, narrow, atol=1e-4, rtol=1e-4)
+    """
+    blocks = weight.unflatten(0, (groups // by, by, -1))
+    diagonal = torch.eye(by, dtype=weight.dtype, device=weight.device)
+    return torch.einsum("gbnmpq,bc->gbncmpq", blocks, diagonal).flatten(0, 2).flatten(1, 2)
 
 
 def grouped_convolution(
@@ -73,8 +111,19 @@ def grouped_convolution(
         return triton_convolution.grouped_convolution(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
+    groups, by = q.shape[2], _groups_in_a_vector(q)
+    weight = weight if by == 1 else widen(weight, groups, by)
     half = weight.shape[-1] // 2
-    return F.conv2d(stacked, weight, stride=stride, padding=half, groups=q.shape[2])
+    return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
+
+
+def _groups_in_a_vector(q: torch.Tensor) -> int:
+    """How many groups fill this processor's vectors; 1 where that does not pay."""
+    if is_recorded() or q.device.type != "cpu" or cast_to(q) != torch.float32:
+        return 1
+    heads, d = q.shape[1:3]
+    by = VECTOR // math.gcd(VECTOR, heads)
+    return by if d % by == 0 else 1
 
 
 def _check_weight(q: torch.Tensor, v: torch.Tensor, weight: torch.Tensor) -> None:

@@ -78,9 +78,14 @@ def kernel_runs(backend: str | None, reason: str | None) -> bool:
     return reason is None
 
 
+def is_recorded() -> bool:
+    """Will this end in a file that others must be able to run?"""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
 def is_for_elsewhere(f: torch.Tensor) -> bool:
     """Will this not run on a CUDA device, or end in a file that others must be able to run?"""
-    return not f.is_cuda or torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return not f.is_cuda or is_recorded()
 
 
 def _no_second_gradients(ctx, *_):

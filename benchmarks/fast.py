@@ -3,7 +3,8 @@
 Run it from the root of the repository: ``python benchmarks/fast.py``. Each ratio is that of two
 medians; the two forms take turns in one process, on the same data, after their outputs have been
 compared. Memory is the peak of what PyTorch allocates beside inputs and weights. The table goes
-to the screen and to benchmarks/results/cpu.json, from which chapter 07 reads it.
+to the screen and to benchmarks/results, one file for each kind of vectors that a processor may
+have (cpu-avx2.json, cpu-avx512.json), from which chapter 07 reads it.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from acmix_edu import ACmix, ResNet, acmix_resnet50, conv3x3, deploy
 
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
+VECTORS = torch.backends.cpu.get_cpu_capability()  # "AVX2", "AVX512", …
+RESULTS = Path(__file__).parent / "results" / f"cpu-{VECTORS.lower()}.json"
 STAGES = [(2, 64, 56), (2, 128, 28), (2, 256, 14), (2, 512, 7)]  # B, C, H = W: ResNet-50's four
 DETECTOR = (1, 64, 160)  # a 640-pixel detector's map of stride 4
 UNFOLD, FAST = "unfold", None
@@ -126,8 +128,8 @@ def machine() -> dict:
         cpu = names[0].split(":")[1].strip() if names else cpu
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True,
                             text=True, check=False).stdout.strip()  # fmt: skip
-    return {"processor": cpu, "torch": torch.__version__, "python": platform.python_version(),
-            "commit": commit}  # fmt: skip
+    return {"processor": cpu, "vectors": VECTORS, "torch": torch.__version__,
+            "python": platform.python_version(), "commit": commit}  # fmt: skip
 
 
 def said(found: dict) -> str:

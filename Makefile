@@ -10,8 +10,10 @@ EXECUTED := _build/.executed-with
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 PACKAGE := $(shell find acmix_edu -type f -not -name '*.pyc' 2>/dev/null)
 COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
+OLDEST_PINS := 'torch==2.11.*' 'numpy==1.26.*' 'matplotlib==3.8.*' 'scikit-learn==1.3.*' \
+  'ipywidgets==7.7.*' 'anywidget==0.9.0' 'safetensors==0.4.*'
 
-.PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab strip clean
+.PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab oldest strip clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -79,9 +81,15 @@ colab: .venv-colab/.ready ## execute every notebook with the versions that Colab
 	@echo "== notebooks, with $(COLAB_PINS)"
 	OMP_NUM_THREADS=1 .venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env book -n 2 --dist loadfile -q
 
-clean: ## remove everything that was built, and the environments
-	rm -rf _build build dist *.egg-info .venv .venv-colab .pytest_cache .ruff_cache
+oldest: .venv-oldest/.ready ## the package's unit tests with the oldest versions that it allows
+	@echo "== unit tests, with $(OLDEST_PINS)"
+	PYTEST_ADDOPTS='-o filterwarnings=default' .venv-oldest/bin/python -m pytest tests -n 2 -q \
+	  --ignore tests/browser --ignore tests/test_site.py --ignore tests/test_light_pages.py
 
+clean: ## remove everything that was built, and the environments
+	rm -rf _build build dist *.egg-info .venv .venv-colab .venv-oldest .pytest_cache .ruff_cache
+
+# What old versions warn of is not for us to mend, so that warnings are no errors in `oldest`.
 # A stamp file records that an environment is complete, or which code the chapters ran with.
 define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -103,6 +111,13 @@ $(READY): requirements.txt pyproject.toml
 	$(call new_environment,.venv-colab)
 	.venv-colab/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(COLAB_PINS) \
 	  $$(grep -E '^(torch|nbval|pytest|pytest-xdist|ipykernel)==' requirements.txt)
+	@touch $@
+
+.venv-oldest/.ready: requirements.txt pyproject.toml
+	@echo "== installing the oldest versions into .venv-oldest"
+	$(call new_environment,.venv-oldest)
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(OLDEST_PINS) \
+	  $$(grep -E '^(pytest|pytest-xdist|onnx|onnxscript|onnxruntime)==' requirements.txt) pyyaml
 	@touch $@
 
 # The execution cache knows the notebooks only: other code under them empties it.

@@ -183,7 +183,7 @@ def drawn(maps, **options) -> list:
 def test_colours_start_at_zero_or_lie_around_it(values, scale):
     (image,) = drawn([torch.tensor(values)])
     assert image.get_clim() == scale
-    assert image.get_cmap().name == ("RdBu_r" if scale[0] < 0 else "viridis")
+    assert image.get_cmap().name == ("RdBu_r" if scale[0] < 0 else "cividis")
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1), (3, 1, 4), (3, 1, 1)])

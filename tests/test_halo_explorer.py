@@ -12,9 +12,9 @@ from acmix_edu.explorers import HaloExplorer
 from acmix_edu.fast import halo
 
 
-def test_starts_with_the_flower_and_tiles_of_eight():
+def test_starts_with_the_flower_and_the_unfold_form():
     explorer = HaloExplorer()
-    assert (explorer.tile, explorer.kernel_att) == (8, 7)
+    assert (explorer.tile, explorer.kernel_att) == (1, 7)
     assert explorer.sizes["tiles"] == [1, 2, 4, 7, 8, 14, 28, 56]
     sent = np.frombuffer(explorer.image, np.float32).reshape(3, 56, 56)
     np.testing.assert_array_equal(sent, photograph("flower", 56)[0].numpy())
@@ -23,7 +23,7 @@ def test_starts_with_the_flower_and_tiles_of_eight():
 def test_takes_an_image_that_is_not_square():
     explorer = HaloExplorer(torch.rand(3, 18, 12))
     assert explorer.sizes["tiles"] == [1, 2, 3, 6]
-    assert (explorer.tile, explorer.pixel) == (6, (6, 6))
+    assert (explorer.tile, explorer.pixel) == (1, (6, 6))
 
 
 @pytest.mark.parametrize("tile", [1, 2, 4, 7, 8, 14, 28, 56])

@@ -344,7 +344,7 @@ def test_two_processes_one_killed_then_resumed_agree_with_one_process(tiny, tmp_
     ends = [torch.nn.utils.parameters_to_vector(n.parameters()) for n in
             (Network(plan.arm, 3, plan.seed), network, released("w", tmp_path))]  # fmt: skip
     # Adam divides by the gradient's size, so that a gradient of rounding errors moves a weight
-    assert (ends[2] - ends[1]).norm() < 0.01 * (ends[1] - ends[0]).norm()
+    assert (ends[2] - ends[1]).norm() < 0.05 * (ends[1] - ends[0]).norm()
 
 
 def test_an_uneven_split_is_refused(monkeypatch):

@@ -351,8 +351,7 @@ function draw(model, view) {
   view.controls.kernel_att.input.disabled = whole;
   view.controls.dilation.input.disabled = now.mode !== "window";
   const { input, box } = view.controls.position;
-  input.disabled = now.noPosition;
-  box.lastChild.textContent = `Position term${now.noPosition ? " (0 here)" : ""}`;
+  input.disabled = box.hidden = now.noPosition;  // there is none to leave out
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${place(pixel)} asks`,
     `Black: query ${place(pixel)}. Magenta: key ${place(now.keyPixel)}.`);

@@ -110,9 +110,9 @@ function buildDenoise(model, { redraw, set }) {
   view.accept = { pixel: (at) => at.length === 2 && at.every((n, axis) =>
     Number.isInteger(n) && n >= 0 && n < [height, width][axis]) };
   view.parts = [steps.box,
-    element("div", { class: "maps pictures" },
+    element("div", { class: "maps pictures", "data-aim": "moment" },
       ...Object.values(pictures).map((map) => map.box), numbers),
-    element("div", { class: "maps kernels", "data-aim": "" }, ...heads.map((map) => map.box)),
+    element("div", { class: "maps kernels", "data-aim": "pixel arm" }, ...heads.map((map) => map.box)),
     scale];
   return Object.assign(view, { reset: steps.stop, release: steps.stop });
 }

@@ -67,7 +67,7 @@ function buildFilm(model, { redraw, set }) {
 }
 
 // Two lines up to the moment, from 0 to the largest value, and a cursor.
-const CHARTS = { psnr: "Quality on the flower (PSNR in dB; more is better)",
+const CHARTS = { psnr: "Quality on the flower, PSNR in dB",
   drift: "Distance from the shifts" };
 function chart(name, told) {
   const lines = Object.keys(TITLES).map((start) => told[start].map((frame) => frame[name]));
@@ -76,7 +76,7 @@ function chart(name, told) {
     `${n ? "L" : "M"}${(100 * n) / last} ${100 - (100 * value) / high}`).join("");
   const cursor = element("path", { class: "cursor" });
   const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
-  const svg = element("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none",
+  const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
     "aria-hidden": "true" }, cursor, ...paths);
   const ends = element("div", { class: "ends" },
     ...[high, 0].map((end) => element("span", {}, figure(end))));
@@ -88,7 +88,9 @@ function chart(name, told) {
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
       element("b", {}, figure(lines[n][moment])), " "]));
   };
-  const plot = element("div", { class: "plot" }, ends, svg);
+  const along = ["0", `step ${Object.values(told)[0][last].step}`];
+  const plot = element("div", { class: "plot" }, ends, svg,
+    element("div", { class: "along" }, ...along.map((text) => element("span", {}, text))));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
 }
 

@@ -73,7 +73,7 @@ const square = (side) => `${side}×${side}`;
 function buildHalo(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width } = sizes, data = floats(model.get("image"));
   const controls = {
-    tile: stops(sizes.tiles, { name: "tile", label: "Tile of queries, t", say: square }),
+    tile: stops(sizes.tiles, { name: "tile", label: "Tile, t", say: square }),
     kernel_att: stops(sizes.windows, { name: "kernel_att", label: "Window, k", say: square }) };
   const maps = Object.fromEntries(Object.entries(TITLES).map(([n, title]) => [n, mapView(n, title)]));
   maps.picture.photo({ data, channels: 3, height, width });

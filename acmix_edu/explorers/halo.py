@@ -60,14 +60,15 @@ class HaloExplorer(Explorer):
             "sizes": {"height": height, "width": width, "channels": CHANNELS,
                       "tiles": self._tiles, "windows": list(WINDOWS)},
         }  # fmt: skip
-        tile = max(t for t in self._tiles if t <= 8)
-        super().__init__("halo", constants, tile=tile, pixel=(height // 3, width // 2))
+        super().__init__("halo", constants, pixel=(height // 3, width // 2))
 
     def ratios(self) -> dict[str, float]:
         """Return the copies of each key, and the logits per useful logit, that the view writes.
 
         Example:
-            >>> HaloExplorer().ratios()
+            >>> explorer = HaloExplorer()  # starts with tiles of 1, the unfold form
+            >>> explorer.tile = 8
+            >>> explorer.ratios()
             {'copies': 3.0625, 'logits': 4.0}
         """
         side = self.tile + self.kernel_att - 1

@@ -334,9 +334,10 @@ export function writeAddress(hash, name, values, start) {
 }
 
 // Show an explorer that a link has set: all of it or, where the window is too low, from its top as
-// far down as the part that shows one of the traits, [data-aim~=trait], or else the first aim.
+// far down as the part that shows one of the traits, [data-aim~=trait], or else the part that shows
+// them all, [data-aim=""].
 function bringIntoView(root, traits) {
-  const aims = [...traits.map(([trait]) => `[data-aim~=${trait}]`), "[data-aim]"];
+  const aims = [...traits.map(([trait]) => `[data-aim~=${trait}]`), "[data-aim=\"\"]"];
   const aim = aims.map((selector) => root.querySelector(selector)).find(Boolean);
   root.scrollIntoView({ block: root.offsetHeight > innerHeight - 64 ? "start" : "nearest" });
   aim?.scrollIntoView({ block: "nearest" });

@@ -103,23 +103,23 @@ function controls(model, { sizes, d }) {
   const index = (name, label, count) => slider({ name, label: `${label}, 0 to ${count - 1}`,
     min: 0, max: count - 1, step: 1, say: String });
   const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);
-  const made = presets.length < 2 ? {} : { preset: choice({ name: "preset", label: "Weights",
-    options: presets.map((name) => [name, name]) }) };
-  Object.assign(made, {
-    alpha: rate("alpha", "α, attention"),
-    beta: rate("beta", "β, convolution"),
+  const made = { alpha: rate("alpha", "α, attention"), beta: rate("beta", "β, convolution") };
+  if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
+  if (d > 1) made.channel = index("channel", "Channel", d);
+  if (presets.length > 1) {
+    made.preset = choice({ name: "preset", label: "Weights",
+      options: presets.map((name) => [name, name]) });
+  }
+  return Object.assign(made, {
     kernel_att: slider({ name: "kernel_att", label: "Window", min: 1,
       max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k}×${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1,
       max: Math.max(4, start.dilation), step: 1,
       say: (value) => `${value} px` }),
-    kernel_conv: choice({ name: "kernel_conv", label: "Convolution kernel",
+    kernel_conv: choice({ name: "kernel_conv", label: "Kernel",
       options: sizesConv.map((k) =>
-        [k, `${k} × ${k}${k === sizes.kernel_conv ? "" : " (untrained)"}`]) }),
+        [k, `${k}×${k}${k === sizes.kernel_conv ? "" : ", untrained"}`]) }),
   });
-  if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
-  if (d > 1) made.channel = index("channel", "Channel", d);
-  return made;
 }
 
 // Between two underscores: an index.
@@ -137,16 +137,17 @@ function buildView(model, data) {
   const share = element("div", { class: "share" });
   const scale = element("p", { class: "scale" });
   const where = headline();
-  const kernelScale = element("p", { class: "scale" });
+  const kernelScale = element("p", { class: "scale of-kernels" });
   const row = (kind, aim, ...names) =>
     element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
   const stage = (kind, heading, ...rest) =>
     element("div", { class: kind }, headline(heading), ...rest);
   const parts = [
     element("div", { class: "scene" },
-      element("div", { class: "source" }, maps.picture.box),
-      element("div", { class: "seen" }, where, row("kernels", { "data-aim": "pixel offset" }, "a",
-        "kernel_att", "kernel_conv", "kernel_mix"), kernelScale)),
+      element("div", { class: "source" }, maps.picture.box, kernelScale),
+      element("div", { class: "seen" }, where,
+        row("kernels", { "data-aim": "pixel offset head preset" }, "a", "kernel_att", "kernel_conv",
+          "kernel_mix"))),
     element("div", { class: "stages" },
       stage("stage1", "Stage I, once: q, k and v feed both paths", row("three", {}, "q", "k", "v")),
       element("div", { class: "leads", "aria-hidden": "true" }, "→"),
@@ -299,7 +300,7 @@ function build(model, { redraw, set }) {
       read: () => asColours(view.data.image, sizes.lift),
       change: (colours) => set({ image: new DataView(lifted(colours, sizes.lift).buffer) }),
     });
-    maps.picture.box.append(own.box);
+    view.kernelScale.before(own.box);
     view.reset = () => { own.stop(); set({ image: original }); };
   }
   view.derive = (traits) => {  // a preset brings its own rates

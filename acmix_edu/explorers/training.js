@@ -38,21 +38,22 @@ function rangeOf({ arms }, measure) {
 
 function chart(measure, pick) {
   const svg = element("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
-  const [top, bottom] = [element("span", {}), element("span", {})];
+  const [top, bottom, end] = Array.from({ length: 3 }, () => element("span", {}));
   const note = element("div", { class: "note" });
   const box = element("div", { class: "chart", "data-chart": measure },
     element("div", { class: "title" }, CHARTS[measure]),
-    element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg), note);
+    element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg,
+      element("div", { class: "along" }, element("span", {}, "0"), end)), note);
   const at = (event) => {
     const { left, width } = svg.getBoundingClientRect();
     pick((event.clientX - left) / width);
   };
   svg.addEventListener("click", at);
   svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
-  return { box, svg, top, bottom, note };
+  return { box, svg, top, bottom, end, note };
 }
 
-function drawChart({ svg, top, bottom, note }, lines, [low, high], epoch, last, chance) {
+function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, last, chance) {
   const y = (value) => 100 * (1 - (value - low) / (high - low));
   const x = (n) => (100 * n) / last;
   const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
@@ -64,9 +65,10 @@ function drawChart({ svg, top, bottom, note }, lines, [low, high], epoch, last, 
   const level = chance === undefined ? []
     : [element("path", { d: `M0 ${y(chance)}H100`, class: "chance" })];
   const cursor = element("path", { d: `M${x(epoch)} 0V100`, class: "cursor" });
-  svg.setAttribute("viewBox", "0 0 100 100");
+  svg.setAttribute("viewBox", "0 -4 100 108");  // room above and below the lines
   svg.replaceChildren(...level, ...paths, cursor);
   [top.textContent, bottom.textContent] = [figure(high), figure(low)];
+  end.textContent = `epoch ${last}`;
   const said = lines.map(({ label, kind, seeds }) => {
     const values = seeds.map((s) => s[epoch]), mean = meanOf(values);
     const said = mean === null ? "none yet"

@@ -49,11 +49,11 @@ class TrainingExplorer(Explorer):
     runs = traitlets.Dict(read_only=True).tag(sync=True)
     names = traitlets.Dict(read_only=True).tag(sync=True)  # of tasks and arms, in their order
 
-    def __init__(self, runs=None, *, task="match", arm="acmix", beside="attention"):
+    def __init__(self, runs=None, *, task="match", arm="acmix", beside="attention", epoch=0):
         if runs is None:
             runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
         self._curves = _all_curves(runs)
-        state = {"task": task, "arm": arm, "beside": beside}
+        state = {"task": task, "arm": arm, "beside": beside, "epoch": epoch}
         arms = list(next(iter(self._curves.values()))["arms"])
         names = {"tasks": list(self._curves), "arms": arms}
         super().__init__("training", {"runs": self._curves, "names": names}, **state)

@@ -322,6 +322,8 @@ function makeControls(model, presets, set) {
     dilation: few("dilation", "Dilation", (n) => `${n} px`),
     step: { ...step, box: element("div", { class: "steps" }, step.box, play.box) },
   };
+  const { input, read } = made.kernel_size;  // at another size all maps are added
+  input.addEventListener("input", () => { play.stop(); set({ step: read() ** 2 }); });
   return [made, play];
 }
 

@@ -9,6 +9,7 @@ from alone import write_page
 from shown import TWO_FRAMES, Shown
 
 from acmix_edu import ACmix, explorers
+from acmix_edu.explorers.loader import source
 
 PLACES = [  # every explorer, on the page that shows it
     ("book/index", "mixing"),
@@ -113,6 +114,26 @@ def test_reset_leads_back(open_page, server, path, name):
     assert f"#{name}:" not in page.url
 
 
+# Where everything is that is drawn, to a tenth of a pixel.
+BOXES = """(root) => [...root.querySelectorAll("*")].map((node) => {
+  const { x, y, width, height } = node.getBoundingClientRect();
+  return [x, y, width, height].map((n) => Math.round(10 * n)).join(" ");
+})"""
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_shared_style_may_come_again(open_page, server, path, name, width):
+    """Every explorer brings it; that of a second one must not undo the rules of the first."""
+    page = open_page(viewport={"width": width, "height": 900})
+    shown = visit(page, f"{server}/{path}.html", name)
+    settle(shown)
+    before = shown.root.evaluate(BOXES)
+    page.add_style_tag(content=source("explorer.css"))
+    page.evaluate(TWO_FRAMES)
+    assert shown.root.evaluate(BOXES) == before
+
+
 BAD = ("", "nothing=1", "%3D;=&&", "{trait}=", "{trait}=9e99", "{trait}=NaN", "{trait}=x,y",
        "{trait}=1,2,3,4,5")  # fmt: skip
 
@@ -169,7 +190,7 @@ def test_links_in_the_text_set_an_explorer(open_page, server):
 
 
 IN_WINDOW = """(root, traits) => {
-  const aims = [...traits.map((trait) => `[data-aim~=${trait}]`), "[data-aim]"];
+  const aims = [...traits.map((trait) => `[data-aim~=${trait}]`), '[data-aim=""]'];
   const aim = aims.map((selector) => root.querySelector(selector)).find(Boolean);
   const { top, bottom } = (aim ?? root).getBoundingClientRect();
   const tall = !aim && root.offsetHeight > innerHeight - 64;

@@ -348,7 +348,7 @@ def test_fits(open_page, server, width, theme):
     inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
     assert inner <= outer
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for name in ("α", "β", "Window", "Dilation", "Convolution kernel", "Head", "Channel"):
+    for name in ("α", "β", "Window", "Dilation", "Kernel", "Head", "Channel"):
         assert shown.root.get_by_label(re.compile(name)).count() >= 1
     shown.check()
 

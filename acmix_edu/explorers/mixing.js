@@ -146,14 +146,14 @@ function buildView(model, data) {
     element("div", { class: "scene" },
       element("div", { class: "source" }, maps.picture.box, kernelScale),
       element("div", { class: "seen" }, where,
-        row("kernels", { "data-aim": "pixel offset head preset" }, "a", "kernel_att", "kernel_conv",
+        row("kernels", { "data-aim": "pixel offset head" }, "a", "kernel_att", "kernel_conv",
           "kernel_mix"))),
     element("div", { class: "stages" },
       stage("stage1", "Stage I, once: q, k and v feed both paths", row("three", {}, "q", "k", "v")),
       element("div", { class: "leads", "aria-hidden": "true" }, "→"),
       stage("stage2", "Stage II, twice: attention and convolution, then the mix",
         row("three", { "data-aim": "" }, "f_att", "f_conv", "f_out")),
-      element("div", { class: "told" }, share, scale))];
+      element("div", { class: "told", "data-aim": "preset" }, share, scale))];
   return { controls: inputs, parts, maps, share, scale, where, kernelScale };
 }
 

@@ -112,10 +112,9 @@ class Shown:
     def place(self, name, row, column):
         """Where on the page a cell of a map lies."""
         self.frame(name).scroll_into_view_if_needed()
-        box = self.frame(name).bounding_box()
-        rows, columns = self.root.locator(f'canvas[data-map="{name}"]').evaluate(
-            "(canvas) => [canvas.height, canvas.width]"
-        )
+        canvas = self.root.locator(f'canvas[data-map="{name}"]')
+        box = canvas.bounding_box()  # a frame has a border, which is half a cell of a small map
+        rows, columns = canvas.evaluate("(canvas) => [canvas.height, canvas.width]")
         return (
             box["x"] + (column + 0.5) * box["width"] / columns,
             box["y"] + (row + 0.5) * box["height"] / rows,

@@ -208,6 +208,7 @@ def test_the_corner_repeats_as_algebra_b_says(shown):
 
 def test_point_pin_and_steer(shown):
     """The picture chooses tile and query; the halo only a query of the tile, the nearest."""
+    shown.set(tile=8)
     shown.page.mouse.move(*shown.place("picture", 40, 3))
     shown.check((40, 3))
     shown.page.mouse.click(*shown.place("picture", 20, 27))
@@ -252,6 +253,7 @@ def test_a_link_sets_it(shown):
 
 
 def test_state_in_words(shown):
+    shown.set(tile=8)
     status = shown.root.locator("[role=status]")
     status.get_by_text("Tiles of 8×8, windows of 7×7: 3.06 copies of each key, 4 logits").wait_for()
 

@@ -231,27 +231,11 @@ def test_groups_that_fill_a_vector_are_the_same_convolution(heads, d, by, stride
         F, "conv2d", lambda *a, **b: groups.append(b["groups"]) or convolve(*a, **b)
     )
     for vector in (1, 8):
-        monkeypatch.setattr(grouped, "VECTOR", (1, vector))
+        monkeypatch.setattr(grouped, "VECTOR", vector)
         results.append(with_gradients(lambda *m: grouped_convolution(*m, stride), maps))
     assert groups == [d, d // by]
     for narrow, wide in zip(*results, strict=True):
         torch.testing.assert_close(wide, narrow, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("which", ["map", "weight"])
-def test_groups_are_joined_for_the_gradients_alone(which, monkeypatch):
-    """Where the vectors of the two ways differ, as on AVX-512."""
-    q, weight = torch.randn(2, 4, 4, 9, 6), torch.randn(16, 12, 3, 3)
-    (q if which == "map" else weight).requires_grad_()
-    joined = []
-    monkeypatch.setattr(grouped, "VECTOR", (4, 8))
-    monkeypatch.setattr(grouped, "widen", lambda *a: joined.append(a[2]) or widen(*a))
-    with torch.no_grad():
-        grouped_convolution(q, q, q, weight)
-    assert joined == []
-    grouped_convolution(q, q, q, weight).sum().backward()
-    grouped_convolution(q.detach(), q.detach(), q.detach(), weight.detach())
-    assert joined == [2]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +244,7 @@ def test_groups_are_joined_for_the_gradients_alone(which, monkeypatch):
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace")
 def test_groups_that_stay_narrow(case, heads, d, monkeypatch):
-    monkeypatch.setattr(grouped, "VECTOR", (8, 8))
+    monkeypatch.setattr(grouped, "VECTOR", 8)
     monkeypatch.setattr(grouped, "widen", None)
     q = torch.randn(2, heads, d, 9, 6, dtype=torch.float64 if case == "float64" else torch.float32)
     weight = torch.randn(d * heads, 3 * heads, 3, 3).to(q)

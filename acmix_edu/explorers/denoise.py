@@ -26,10 +26,11 @@ class DenoiseExplorer(Explorer):
         picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1, without noise: the
             explorer adds it; the flower of the chapters when left out.
         arm: "small-beta", "acmix" or "lost-init".
+        moment: where to start, from 0 (before training) to 19.
         pixel: (row, column) of the query to look at first; the centre when left out.
 
     Traits:
-        arm, moment (0, before training, to 19), pixel.
+        arm, moment, pixel.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -55,7 +56,7 @@ class DenoiseExplorer(Explorer):
     told = traitlets.Dict(read_only=True).tag(sync=True)  # arm: a list of NUMBERS by moment
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, picture=None, *, arm: str = "small-beta", pixel=None):
+    def __init__(self, picture=None, *, arm="small-beta", moment=0, pixel=None):
         from acmix_edu.training.denoise import held_out
 
         if picture is not None:
@@ -76,7 +77,7 @@ class DenoiseExplorer(Explorer):
                       "heads": 4, "kernel_att": 7, "arms": ARMS},
         }  # fmt: skip
         pixel = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
-        super().__init__("denoise", constants, arm=arm, pixel=pixel)
+        super().__init__("denoise", constants, arm=arm, moment=moment, pixel=pixel)
 
     def current_denoiser(self) -> nn.Sequential:
         """Return the network as it was at the moment shown: ``operator``, then ``head``.

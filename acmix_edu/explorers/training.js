@@ -76,7 +76,7 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
     return element("span", { class: "entry" }, element("span", { class: `key kind${kind}` }),
       ` ${label}: ${said}`);
   });
-  note.replaceChildren(...(said.length ? said : ["this arm has no ACmix"]));
+  note.replaceChildren(...said);
 }
 
 function buildTraining(model, { set }) {
@@ -116,10 +116,12 @@ function drawTraining(model, { charts, heading, controls }) {
   for (const [measure, view] of Object.entries(charts)) {
     const lines = linesOf(task, measure, arm, beside);
     const chance = measure === "test_accuracy" ? task.chance : undefined;
+    view.box.hidden = !lines.length;
     drawChart(view, lines, rangeOf(task, measure), epoch, last, chance);
   }
-  heading.textContent = `Inside ${arm}, layer by layer, `
-    + (epoch ? `after epoch ${epoch} of ${last}` : "before training");
+  const when = epoch ? `after epoch ${epoch} of ${last}` : "before training";
+  heading.textContent = charts.share.box.hidden ? `${arm} has no ACmix to look into`
+    : `Inside ${arm}, layer by layer, ${when}`;
   const accuracy = linesOf(task, "test_accuracy", arm, beside).map(({ label, seeds }) =>
     `${label} ${(100 * meanOf(seeds.map((s) => s[epoch]))).toFixed(1)} %`);
   return `Epoch ${epoch} of ${last}. Mean test accuracy: ${accuracy.join(", ")}.`;

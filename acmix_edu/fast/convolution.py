@@ -20,8 +20,8 @@ from acmix_edu.fast.triton_base import (
 )
 
 # PyTorch's fast convolution takes groups of 8 float32 outputs, or 16, …, and a slow one the others.
-# With AVX-512 it takes groups of 4, too, but not for the gradients: (forward only, both ways).
-VECTOR = {"AVX2": (8, 8), "AVX512": (4, 8)}.get(torch.backends.cpu.get_cpu_capability(), (1, 1))
+# With AVX-512 it takes groups of 4, too, but not for the gradients.
+VECTOR = 8 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 1
 
 
 def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
@@ -111,20 +111,18 @@ def grouped_convolution(
         return triton_convolution.grouped_convolution(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
-    groups, by = q.shape[2], _groups_in_a_vector(q, weight)
+    groups, by = q.shape[2], _groups_in_a_vector(q)
     weight = weight if by == 1 else widen(weight, groups, by)
     half = weight.shape[-1] // 2
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
 
 
-def _groups_in_a_vector(q: torch.Tensor, weight: torch.Tensor) -> int:
+def _groups_in_a_vector(q: torch.Tensor) -> int:
     """How many groups fill this processor's vectors; 1 where that does not pay."""
     if is_recorded() or q.device.type != "cpu" or cast_to(q) != torch.float32:
         return 1
     heads, d = q.shape[1:3]
-    both_ways = torch.is_grad_enabled() and (q.requires_grad or weight.requires_grad)
-    vector = VECTOR[both_ways]
-    by = vector // math.gcd(vector, heads)
+    by = VECTOR // math.gcd(VECTOR, heads)
     return by if d % by == 0 else 1
 
 

@@ -9,6 +9,7 @@ marks that colour nothing, which are half of a page's elements.
 import hashlib
 import html
 import logging
+import os
 import re
 import unicodedata
 from importlib.metadata import distribution
@@ -35,6 +36,7 @@ EARLY_THEME = """{  // light or dark from the first: a later change would style 
 
 
 def setup(app):
+    os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "matplotlibrc")  # for the chapters
     app.connect("build-finished", lighten, priority=900)  # after all that writes pages
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -247,7 +249,10 @@ def later_scripts(page: str, out: Path) -> str:
 
 
 def waiting(image: str, page: Path) -> str:
-    """Return an <img> that is fetched when it comes near, and has its place before."""
+    """Return an <img> that is fetched when it comes near, and has its place before.
+
+    An inch of a figure takes 100 pixels of the page, of whatever finer pixels it is made.
+    """
     source = page.parent / re.search(r'src="([^"?]*)', image)[1]
     if "logo__image" in image or "loading=" in image:
         return image
@@ -256,6 +261,7 @@ def waiting(image: str, page: Path) -> str:
     with Image.open(source) as figure:
         if not (packed := source.with_suffix(".webp")).exists():
             figure.save(packed, lossless=True, method=6)  # the same pixels in half the bytes
-        width, height = figure.size
+        fine = figure.info.get("dpi", (100, 100))
+        width, height = (round(side * 100 / n) for side, n in zip(figure.size, fine, strict=True))
     image = image.replace(source.name, packed.name)
     return image.replace("<img ", f'<img loading="lazy" width="{width}" height="{height}" ', 1)

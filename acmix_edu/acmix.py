@@ -37,7 +37,7 @@ class ACmix(nn.Module):
         kernel_conv: k_c, odd, the side of the convolution kernel.
         stride: the output side is ⌈side/stride⌉.
         dilation: of the attention window only.
-        backend: how Stage II is computed. None takes the fastest form that is right on the
+        backend: how Stage II is computed. None takes a fast form that runs on the
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
             :func:`acmix_edu.fast.local_attention`. The results are equal up to rounding. Second
             derivatives and forward-mode differentiation need "unfold".

@@ -179,7 +179,7 @@ function drawUses({ maps: { uses } }, now) {
     kind: "window" }]);
   hatchMirrored(uses, now);
   uses.say(`The halo, ${side} by ${side} keys: how many queries of the tile use each`,
-    `yellow: used by ${most} of the ${counted(tile ** 2, "query", "queries")}, copied once`);
+    `yellow: used by ${most} of the ${counted(tile ** 2, "query", "queries")}, copied once for this tile`);
 }
 
 const tileOn = ({ kernel, tile }) => {

@@ -31,7 +31,7 @@ def local_attention(
     dilation: int = 1,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Attend to the window of every pixel by the fastest form that is right on this device.
+    """Attend to the window of every pixel in the form that suits device and map.
 
     Args:
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.

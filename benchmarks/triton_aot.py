@@ -2,8 +2,9 @@
 
 Run it from the root of the repository: ``python benchmarks/triton_aot.py``. No GPU is needed: each
 kernel is compiled ahead of time, with the arguments that the package itself would launch it with,
-for a T4 (compute capability 7.5), an A100 (8.0) and an H100 (9.0). A stack above zero holds
-registers that were spilled to memory. Options: ``--kernel-size 7``, ``--head-dims 16 32 64 128``.
+for a T4 (compute capability 7.5), an A100 (8.0), an L4 or RTX 40 (8.9), an H100 (9.0), a B200
+(10.0) and an RTX 50 (12.0). A stack above zero holds registers that were spilled to memory.
+Options: ``--kernel-size 7``, ``--head-dims 16 32 64 128``.
 """
 
 import argparse
@@ -23,7 +24,10 @@ from triton.backends.compiler import GPUTarget
 from acmix_edu import split_heads
 from acmix_edu.fast import triton_attention, triton_convolution
 
-SHARED = {(7, 5): 64 * 1024, (8, 0): 163 * 1024, (9, 0): 227 * 1024}  # bytes a program may have
+SHARED = {  # bytes that a program may have
+    (7, 5): 64 * 1024, (8, 0): 163 * 1024, (8, 9): 99 * 1024, (9, 0): 227 * 1024,
+    (10, 0): 227 * 1024, (12, 0): 99 * 1024,
+}  # fmt: skip
 KERNELS = [
     *(triton_attention.forward_kernel, triton_attention.query_gradient_kernel),
     *(triton_attention.key_gradient_kernel, triton_convolution.convolution_kernel),

@@ -41,12 +41,12 @@ def test_in_the_interpreter(cases, least):
 
 
 @linux
-@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)], ids=str)
+@pytest.mark.parametrize("capability", [(7, 5), (8, 9), (9, 0), (12, 0)], ids=str)
 @pytest.mark.parametrize(
     ("dtype", "head_dim"), [(torch.float16, 16), (torch.bfloat16, 32), (torch.float32, 64)]
 )
 def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
-    """The kernels fit on a T4, an A100 and an H100, and next to no register is spilled."""
+    """The kernels fit on a T4, an L4, an H100 and an RTX 50; next to no register is spilled."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from triton_aot import SHARED, compiled, dtypes
 

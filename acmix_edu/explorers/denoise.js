@@ -109,7 +109,8 @@ function buildDenoise(model, { redraw, set }) {
     Math.min(Math.max(n + step[axis], 0), [height, width][axis] - 1))));
   view.accept = { pixel: (at) => at.length === 2 && at.every((n, axis) =>
     Number.isInteger(n) && n >= 0 && n < [height, width][axis]) };
-  view.parts = [steps.box,
+  view.player = steps.box;
+  view.parts = [
     element("div", { class: "maps pictures", "data-aim": "moment" },
       ...Object.values(pictures).map((map) => map.box), numbers),
     element("div", { class: "maps kernels", "data-aim": "pixel arm" }, ...heads.map((map) => map.box)),

@@ -61,7 +61,8 @@ function buildFilm(model, { redraw, set }) {
   }
   view.accept = { cell: (at) => at.length === 2
     && at.every((n) => Number.isInteger(n) && n >= 0 && n < TAPS) };
-  view.parts = [steps.box, element("div", { class: "pair" }, ...maps.map((map) => map.box)), reading,
+  view.player = steps.box;
+  view.parts = [element("div", { class: "pair" }, ...maps.map((map) => map.box)), reading,
     scale, element("div", { class: "pair" }, ...charts.map(({ box }) => box))];
   return view;
 }

@@ -388,9 +388,10 @@ function followAddress(model, root, accepts, setTraits) {
 
 // A widget made of two functions. build(model, { redraw, set }) makes, once for each view,
 //   { controls: { trait: control }, parts: [nodes below the controls],
+//     player: a node beside Reset,
 //     accept: { trait: (value) => boolean } for traits that have no control, reset(), release(),
 //     derive(traits): the traits, and those that follow from them },
-// the last four if need be. draw(model, view) paints the state, at most once a frame after a
+// the last five if need be. draw(model, view) paints the state, at most once a frame after a
 // trait has changed or redraw() was called, and returns it in words for those who listen.
 export function explorer({ build, draw }) {
   return { render: ({ model, el }) => show(model, el, build, draw) };
@@ -402,10 +403,11 @@ function show(model, el, build, draw) {
   const redraw = oncePerFrame(() => status.say(draw(model, view)));
   const set = (values) => save(model, view.derive?.(values) ?? values);
   const view = build(model, { redraw, set });
-  const { controls, accept = {}, parts } = view;
+  const { controls, player, accept = {}, parts } = view;
   const reset = button("Reset", () => { view.reset?.(); set(start); }, { class: "reset" });
   const boxes = Object.values(controls).map((control) => control.box);
-  const form = element("div", { class: "controls" }, ...boxes, reset);
+  const buttons = player ? element("div", { class: "buttons" }, player, reset) : reset;
+  const form = element("div", { class: "controls" }, ...boxes, buttons);
   const root = element("div", { class: `acmix-explorer ${name}` }, form, ...parts, status.box);
   root.model = model;  // for the browser's console
   el.append(root);

@@ -101,8 +101,8 @@ function buildTraining(model, { set }) {
   const grid = (...names) =>
     element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
   const [a, b, ...rest] = Object.keys(CHARTS);
-  const parts = [steps.box, grid(a, b), heading, grid(...rest), key];
-  return { controls, parts, charts, heading, reset: steps.stop, release: steps.stop };
+  const parts = [grid(a, b), heading, grid(...rest), key];
+  return { controls, player: steps.box, parts, charts, heading, reset: steps.stop, release: steps.stop };
 }
 
 const lastEpoch = ({ arms }) => Object.values(arms)[0][0].loss.length - 1;

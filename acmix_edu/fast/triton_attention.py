@@ -35,7 +35,7 @@ def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     tiles_x = tl.cdiv(width, COLUMNS)
     tiles = tl.cdiv(height, ROWS) * tiles_x
     tile = tl.program_id(0) % tiles
-    image = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
+    image = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: batches are large
     return image, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
 
 

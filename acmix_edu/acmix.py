@@ -30,7 +30,8 @@ class ACmix(nn.Module):
     are shifted and summed by ``dep_conv``.
 
     Args:
-        in_planes: input channels.
+        in_planes: input channels; the order of the arguments is that of the published module, so
+            that a third number is no kernel size and a fourth no stride: name them.
         out_planes: output channels, divisible by ``head``.
         kernel_att: k_a, odd, the side of the attention window.
         head: N, the number of heads and of groups of shift kernels.
@@ -134,8 +135,12 @@ class ACmix(nn.Module):
         return fast.local_attention(*heads, *window, backend=self.backend).flatten(1, 2)
 
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n)."""
-        if self.backend == "unfold":
+        """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
+
+        ``fc`` and ``dep_conv`` are multiplied into one convolution. If hooks hang on them (pruning,
+        FSDP, a user's own), they are called one after the other, as in the paper's form.
+        """
+        if self.backend == "unfold" or is_hooked(self.fc, self.dep_conv):
             return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
         heads = self._heads(q, k, v)
@@ -275,7 +280,7 @@ class ACmix(nn.Module):
 
     def _check_input(self, name: str, x: torch.Tensor, channels: int) -> None:
         feature_map(name, x, channels)
-        alike(name, x, "the module", self.conv1.weight)
+        alike(name, x, "the module", self.rate1)
 
     def extra_repr(self) -> str:
         backend = self.backend
@@ -297,17 +302,24 @@ def _same_as(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None
     alike(name_b, b, name_a, a)
 
 
-def _check_state(module: ACmix, state: dict, prefix: str, *_) -> None:
-    """Refuse a state whose tensors have other shapes, before anything is copied."""
-    for name, own in module.state_dict().items():
-        came = state.get(prefix + name)
-        if isinstance(came, torch.Tensor) and came.shape != own.shape:
-            raise ValueError(
-                f"state_dict holds {prefix + name} of shape {list(came.shape)}, but this module "
-                f"ACmix({module.extra_repr()}) needs {list(own.shape)}; build the module with the "
-                f"in_planes, out_planes, head and kernel_conv that the state was saved from"
-                f"{_saved_from(state, prefix)}."
-            )
+def is_hooked(*modules: nn.Module) -> bool:
+    """Must one of the modules be called, and not only its weight read?"""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def _check_state(module: ACmix, state: dict, prefix: str, *rest) -> None:
+    """Say what a state was saved from if its shapes are others; PyTorch names each of them."""
+    came = {name: state.get(prefix + name) for name in module.state_dict()}
+    if any(
+        isinstance(came[name], torch.Tensor) and came[name].shape != own.shape
+        for name, own in module.state_dict().items()
+    ):
+        errors = rest[-1]
+        errors.append(
+            f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
+            "build it with the in_planes, out_planes, head and kernel_conv that the state was "
+            f"saved from{_saved_from(state, prefix)}."
+        )
 
 
 def _saved_from(state: dict, prefix: str) -> str:

@@ -198,27 +198,19 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
     height, width = whole_number("height", height), whole_number("width", width)
     twin = copy.deepcopy(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
-    hooks = [
-        module.register_forward_hook(_recorder(name, costs), with_kwargs=True)
-        for name, module in twin.named_modules()
-        if isinstance(module, ACmix) or (_counted(module) and not _inside_acmix(name, twin))
-    ]
+    inside = {child for a in twin.modules() if isinstance(a, ACmix) for child in a.children()}
+    for name, module in twin.named_modules():
+        module._forward_hooks.clear()  # which may want to see numbers
+        if isinstance(module, ACmix):
+            module.backend = None  # no kernel runs on the meta device
+        if isinstance(module, ACmix) or (_counted(module) and module not in inside):
+            module.register_forward_hook(_recorder(name, costs), with_kwargs=True)
     twin(torch.empty(1, 3, height, width, device="meta", dtype=torch.float32))
-    for hook in hooks:
-        hook.remove()
     return costs
 
 
 def _counted(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | LearnableShift)
-
-
-def _inside_acmix(name: str, model: nn.Module) -> bool:
-    parents = name.split(".")[:-1]
-    return any(
-        isinstance(model.get_submodule(".".join(parents[:n])), ACmix)
-        for n in range(len(parents) + 1)  # 0 is the model itself
-    )
 
 
 def _recorder(name: str, costs: dict[str, Cost]):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
-from acmix_edu.acmix import ACmix
+from acmix_edu.acmix import ACmix, is_hooked
 from acmix_edu.attention import position_map
 from acmix_edu.checks import alike, feature_map, pair
 from acmix_edu.fast.halo import is_known
@@ -52,7 +52,7 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
-        if type(module).forward is not ACmix.forward:
+        if type(module).forward is not ACmix.forward or "forward" in vars(module):
             raise TypeError(
                 f"module must compute what ACmix does, but {type(module).__name__} has a forward "
                 "of its own; put what it adds into a module around an ACmix."
@@ -62,6 +62,9 @@ class DeployedACmix(nn.Module):
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
+        if is_hooked(*module.children()):  # pruning computes its weights when a layer is called
+            with torch.no_grad():
+                module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.in_planes, self.out_planes = module.in_planes, module.out_planes
         self.head, self.stride = module.head, module.stride
         self.window = (module.kernel_att, module.stride, module.dilation)
@@ -73,7 +76,8 @@ class DeployedACmix(nn.Module):
         _fix_position(self)
         self.register_load_state_dict_post_hook(_fix_position)
         for name, value in vars(module).items():  # what others wrote on it, as YOLO's i, f, type
-            vars(self).setdefault(name, value)
+            if not name.startswith("_"):
+                vars(self).setdefault(name, value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         feature_map("x", x, self.in_planes)
@@ -136,7 +140,7 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
         raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
     if isinstance(model, ACmix):
         return DeployedACmix(model, size, convolution).eval()
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model)
 
     def make(_, module):
         return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None

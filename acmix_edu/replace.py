@@ -52,6 +52,7 @@ def replace_conv3x3(
         The names of what was replaced.
 
     Raises:
+        TypeError: model is no module, or ``where`` no function.
         ValueError: ``where`` picks a convolution that ACmix cannot replace, the model itself is
             the convolution, or nothing is replaced. The model is then as it was.
 
@@ -61,6 +62,13 @@ def replace_conv3x3(
         >>> replace_conv3x3(net)
         ['1']
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
+    if where is not None and not callable(where):
+        raise TypeError(
+            f"where must be a function of a name and a convolution, but {where!r} came; pass for "
+            'example lambda name, conv: name.startswith("layer").'
+        )
     if isinstance(model, nn.Conv2d):
         raise ValueError(
             "model must contain the convolutions to replace, but it is one itself; wrap it: "

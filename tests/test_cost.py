@@ -183,6 +183,15 @@ def test_what_is_not_counted_is_refused_or_said():
     assert model_cost(nn.Sequential(nn.GroupNorm(1, 3))) == {}
 
 
+def test_hooks_and_kernels_do_not_matter():
+    """On the meta device there is no number to look at, and no kernel."""
+    plain, model = (nn.Sequential(ACmix(3, 8)) for _ in range(2))
+    model[0].backend = "triton"
+    model[0].register_forward_hook(lambda module, inputs, out: out.sum().item())
+    assert model_cost(model, 8, 8) == model_cost(plain, 8, 8)
+    assert len(model[0]._forward_hooks) == 1 and model[0].backend == "triton"
+
+
 def test_an_input_by_name_is_counted():
     class Named(nn.Sequential):
         def forward(self, x):

@@ -108,6 +108,23 @@ def test_weights_are_read_through_their_attributes(form):
     nn.utils.parametrizations.weight_norm(module.conv1)
     prune.l1_unstructured(module.fc, "weight", amount=0.5)
     torch.testing.assert_close(deploy(module, None, form)(x), module(x))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(x).square().mean().backward()
+    optimizer.step()  # what pruning and weight norm compute is older than this
+    torch.testing.assert_close(deploy(module, None, form)(x), module(x))
+
+
+def test_what_is_compiled_is_deployed_without_its_compiled_call():
+    module, x = trained(), torch.randn(1, 6, 9, 8).double()
+    module.compile(backend="eager")
+    composed = deploy(module)
+    expected = composed(x)
+    nn.init.zeros_(module.rate1)
+    nn.init.zeros_(module.rate2)
+    assert torch.equal(composed(x), expected) and not composed(x).requires_grad
+    module.forward = lambda x: x
+    with pytest.raises(TypeError, match="a forward of its own"):
+        deploy(module)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -354,13 +354,17 @@ def test_the_mask_has_the_dtype_of_the_queries(dtype, monkeypatch):
         ({"v": torch.randn(2, 4, 3, 6, 6)}, r"q, k and v must have one shape"),
         ({"k": torch.randn(2, 4, 4, 9, 6)}, "q and k must have one shape"),
         ({"backend": "cuda"}, "backend must be one of"),
+        ({"weight": torch.randn(16, 12, 3, 5)}, r"weight must have the shape"),
+        ({"weight": torch.randn(16, 12, 2, 2)}, "weight's k_c must be odd"),
+        ({"weight": torch.randn(16, 12, 3, 3).double()}, "weight must have the dtype of q"),
+        ({"weight": None}, "weight must be a torch.Tensor"),
     ],
-    ids=["weight", "v", "k", "backend"],
+    ids=["weight", "v", "k", "backend", "oblong", "even", "dtype", "none"],
 )
 def test_what_the_grouped_convolution_refuses(change, says):
     arguments = {name: torch.randn(2, 4, 4, 6, 6) for name in "qkv"}
     arguments |= {"weight": torch.randn(16, 12, 3, 3)} | change
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         grouped_convolution(**arguments)
 
 

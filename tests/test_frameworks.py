@@ -222,6 +222,35 @@ def test_weights_are_read_through_their_attributes(change):
     assert not torch.allclose(module(x), before, atol=0.01)
 
 
+def test_pruned_layers_train():
+    """Pruning computes a weight when its layer is called: two steps, each of them seen."""
+    module, x = randomised(8, 8), torch.randn(2, 8, 16, 30)
+    layers = [(module.fc, "weight"), (module.dep_conv, "weight"), (module.conv1, "weight")]
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=0.5)
+    optimizer, losses = torch.optim.SGD(module.parameters(), lr=0.01), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = module(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[1] < losses[0]
+    nn.init.zeros_(module.fc.weight_orig)
+    assert not module.convolution_path(*module.project(x)).any()
+
+
+@pytest.mark.parametrize("layer", ["fc", "dep_conv"])
+def test_a_hook_has_its_layer_called(layer):
+    module, x, seen = randomised(8, 8), torch.randn(2, 8, 16, 30), []
+    before = module(x)
+    handle = getattr(module, layer).register_forward_hook(lambda *_: seen.append(layer))
+    torch.testing.assert_close(module(x), before)
+    assert seen == [layer]
+    handle.remove()
+    module(x)
+    assert seen == [layer]
+
+
 def test_hooks_fire_once():
     module, seen = randomised(8, 8), []
     for name in ("conv1", "conv2", "conv3", "conv_p"):

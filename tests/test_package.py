@@ -14,7 +14,7 @@ PACKAGE = Path(acmix_edu.__file__).parent
 STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "acmix", "replace"]
 STORY += ["deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
-HELPERS = {"check_kernel", "check_maps", "reflect", "swap"}
+HELPERS = {"check_kernel", "check_maps", "is_hooked", "reflect", "swap"}
 LATER = ["training", "examples", "exercises", "figures", "explorers"]
 
 
@@ -71,7 +71,12 @@ KERNELS = ("triton_base", "triton_attention", "triton_convolution")
 FAST = [f"fast.{name}" for name in ("border", "convolution", "halo", *KERNELS)]
 
 
-@pytest.mark.parametrize("name", [*STORY, *FAST, "examples", "exercises"])
+TRAINING = [f"training.{name}" for name in ("data", "denoise", "loop", "network", "released")]
+EXPLORERS = [f"explorers.{f.stem}" for f in (PACKAGE / "explorers").glob("[!_]*.py")]
+OTHERS = ["examples", "exercises", "figures", *TRAINING, *sorted(EXPLORERS)]
+
+
+@pytest.mark.parametrize("name", [*STORY, *FAST, *OTHERS])
 def test_examples_in_docstrings_run(name):
     result = doctest.testmod(importlib.import_module(f"acmix_edu.{name}"))
     assert result.failed == 0

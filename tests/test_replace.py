@@ -79,6 +79,18 @@ def test_resnet_becomes_the_acmix_resnet():
     torch.testing.assert_close(plain.eval()(x), mixed.eval()(x))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("net",), "Module, but a str came"),
+        ((nn.Sequential(), "layer"), "where must be a function"),
+    ],
+)
+def test_what_is_no_network_and_no_function(arguments, says):
+    with pytest.raises(TypeError, match=says):
+        replace_conv3x3(*arguments)
+
+
 def test_nothing_to_replace():
     with pytest.raises(ValueError, match="nothing was replaced"):
         replace_conv3x3(nn.Sequential(nn.Conv2d(4, 4, 1)))

@@ -7,11 +7,19 @@ from torch import nn
 from acmix_edu.checks import pair
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import Explorer, below, inside, one_image, one_of, place
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    below,
+    evenly,
+    inside,
+    one_image,
+    one_of,
+    place,
+)
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import denoiser_of, film
 
-ARMS = ("small-beta", "acmix", "lost-init")
+ARMS, MOMENTS = ("small-beta", "acmix", "lost-init"), 20
 NUMBERS = ("step", "alpha", "beta", "share", "drift", "entropy")
 
 
@@ -62,7 +70,7 @@ class DenoiseExplorer(Explorer):
         if picture is not None:
             picture = one_image(picture, 3, "the colours of a picture")[None]
         (self._clean,), (self._noisy,) = held_out(picture)
-        self._films = {name: _some(film(name)) for name in ARMS}
+        self._films = {name: evenly(film(name), MOMENTS) for name in ARMS}
         _, height, width = self._clean.shape
         packed = [tensor.flatten() for frames in self._films.values() for frame in frames
                   for tensor in _composed(denoiser_of(frame["state"]))]  # fmt: skip
@@ -103,16 +111,11 @@ class DenoiseExplorer(Explorer):
 
     @traitlets.validate("moment")
     def _recorded(self, proposal):
-        return below("moment", proposal.value, len(self._films[ARMS[0]]))
+        return below("moment", proposal.value, MOMENTS)
 
     @traitlets.validate("pixel")
     def _inside(self, proposal):
         return inside("pixel", proposal.value, self._clean.shape[1:])
-
-
-def _some(frames: list[dict]) -> list[dict]:
-    """Every second moment, and the last."""
-    return [*frames[:-1:2][:19], frames[-1]]
 
 
 def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:

@@ -60,6 +60,11 @@ def below(name: str, value: int, bound: int) -> int:
     return value
 
 
+def evenly(frames: list, count: int) -> list:
+    """Return so many of the frames: the first, the last, and others evenly between them."""
+    return [frames[round((len(frames) - 1) * n / (count - 1))] for n in range(count)]
+
+
 def inside(name: str, place: tuple, sides) -> tuple:
     """Return the (row, column) if it lies in a map with these ``sides``, (height, width).
 

@@ -3,7 +3,7 @@
 import torch
 import traitlets
 
-from acmix_edu.explorers.explorer import Explorer, below, inside, place
+from acmix_edu.explorers.explorer import Explorer, below, evenly, inside, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import film
 
@@ -50,7 +50,7 @@ class FilmExplorer(Explorer):
     told = traitlets.Dict(read_only=True).tag(sync=True)  # start: a list of NUMBERS by moment
 
     def __init__(self, moment: int = 0):
-        films = {start: _some(film(start)) for start in STARTS}
+        films = {start: evenly(film(start), MOMENTS) for start in STARTS}
         self._kernels = torch.stack([
             torch.stack([frame["state"]["operator.dep_conv.weight"][:OUTPUTS] for frame in frames])
             for frames in films.values()
@@ -81,9 +81,3 @@ class FilmExplorer(Explorer):
     @traitlets.validate("cell")
     def _inside(self, proposal):
         return inside("cell", proposal.value, (9, 9))
-
-
-def _some(frames: list[dict]) -> list[dict]:
-    """Return the first moment, the last, and others evenly between them."""
-    last = len(frames) - 1
-    return [frames[round(last * n / (MOMENTS - 1))] for n in range(MOMENTS)]

@@ -100,6 +100,7 @@ class KernelExplorer(Explorer):
         """Return the convolution that the view shows now, ``[1, H, W]``.
 
         Example:
+            >>> from acmix_edu import shift
             >>> explorer = KernelExplorer()
             >>> torch.equal(explorer.result(), shift(explorer.current_image(), -1, -1))
             True

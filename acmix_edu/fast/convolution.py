@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
+from acmix_edu.checks import alike, floating, odd_kernel
 from acmix_edu.fast import triton_convolution
 from acmix_edu.fast.triton_base import (
     cast_to,
@@ -135,8 +136,11 @@ def _check_weight(q: torch.Tensor, v: torch.Tensor, weight: torch.Tensor) -> Non
             f"{list(q.shape)} and v {list(v.shape)}; cut a map with split_heads(map, N)."
         )
     heads, d = q.shape[1:3]
-    if weight.dim() != 4 or weight.shape[:2] != (d * heads, 3 * heads):
+    shape = floating("weight", weight).shape
+    if len(shape) != 4 or shape[:2] != (d * heads, 3 * heads) or shape[2] != shape[3]:
         raise ValueError(
             f"weight must have the shape [{d * heads}, {3 * heads}, k_c, k_c] for {heads} heads of "
             f"{d}, but {list(weight.shape)} came; make it with compose(fc, shifts)."
         )
+    odd_kernel("weight's k_c", shape[3])
+    alike("weight", weight, "q", q)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from dataclasses import fields
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from acmix_edu.training.data import SOURCES
 from acmix_edu.training.loop import Plan, train, write_log
 from acmix_edu.training.network import ARMS
-from acmix_edu.training.released import export
+from acmix_edu.training.released import export, library
 
 DESCRIPTION = """\
 Train a small three-stage network on 32×32 pictures and record, every epoch, what each ACmix
@@ -67,6 +68,18 @@ def line(record: dict, epochs: int, seconds: float) -> str:
     return f"{text}  {seconds:.0f} s"
 
 
+def check_files(options: dict) -> None:
+    """Say before the training, and not after it, that a file cannot be written."""
+    for name in ("checkpoint", "log_file", "export"):
+        if options[name] and not Path(options[name]).absolute().parent.is_dir():
+            raise ValueError(
+                f"--{name.replace('_', '-')} must name a file in a folder that is there, but "
+                f"{options[name]} came; make the folder first."
+            )
+    if options["export"]:
+        library()
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = vars(parser().parse_args(arguments))
     torch.set_num_threads(1)
@@ -79,6 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_log(options["log_file"], records)
 
     try:
+        check_files(options)
         network, records = train(plan, options["checkpoint"], report)
         if options["export"] and int(os.environ.get("RANK", 0)) == 0:
             export(options["export"], network, plan, records)

@@ -34,10 +34,8 @@ def export(file: str | Path, network: Network, plan: Plan, records: list[dict]) 
 
 def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
     """Write a module's weights, and a JSON with ``about``, SHA-256, size and the rest."""
-    from safetensors.torch import save
-
     state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
-    replace(file, lambda temporary: temporary.write_bytes(save(state)))
+    replace(file, lambda temporary: temporary.write_bytes(library().torch.save(state)))
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     about = {**about, "sha256": sha256, "bytes": file.stat().st_size, **rest}
     file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -113,8 +111,7 @@ def film(arm: str = "small-beta") -> list[dict]:
         >>> film("acmix")[0]["step"], film("acmix")[0]["alpha"]
         (0, 0.5)
     """
-    safetensors = _library()
-    with safetensors.safe_open(FILM, framework="pt") as file:
+    with library().safe_open(FILM, framework="pt") as file:
         records = json.loads(file.metadata()["records"])
         if arm not in records:
             raise ValueError(f"arm must be one of {', '.join(records)}, but {arm!r} came.")
@@ -129,15 +126,15 @@ def read(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     if not file.is_file():
         known = ", ".join(sorted(f.stem for f in file.parent.glob("*.safetensors")))
         raise ValueError(f"name must be one of {known}, but {file.stem!r} came.")
-    library = _library()
     about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     raw = file.read_bytes()
     if hashlib.sha256(raw).hexdigest() != about["sha256"]:
         raise ValueError(f"{file} is damaged: its SHA-256 is not the recorded one; install again.")
-    return about, library.torch.load(raw)
+    return about, library().torch.load(raw)
 
 
-def _library():
+def library():
+    """Return the safetensors library, or say how to install it."""
     try:
         import safetensors.torch
     except ImportError as error:

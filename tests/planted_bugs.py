@@ -127,7 +127,7 @@ def main(numbers: list[int]) -> None:
     scores = dict.fromkeys(SUITES, 0)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for name in ("tests", "book"):
+        for name in ("tests", "book", "benchmarks"):
             shutil.copytree(ROOT / name, tree / name)
         for name in ("pyproject.toml", "_config.yml", "_toc.yml", "README.md"):
             shutil.copy(ROOT / name, tree)

@@ -145,6 +145,20 @@ def test_captured_in_a_cuda_graph(cuda):
         assert torch.equal(a, b)
 
 
+def test_compiled_into_cuda_graphs(cuda):
+    """On sizes that no call has seen before: what is made for a graph must not be kept."""
+    module = ACmix(16, 16).to(cuda)
+    compiled = torch.compile(module, mode="reduce-overhead", fullgraph=True)
+    for size in ((15, 17), (19, 13)):
+        x = torch.randn(2, 16, *size, device=cuda)
+        for _ in range(4):  # warm-up, recording, replays
+            torch.compiler.cudagraph_mark_step_begin()
+            out = compiled(x)
+            out.sum().backward()
+            replayed = out.detach().clone()
+        torch.testing.assert_close(replayed, module(x).detach(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_kept_for_the_backward_pass(dtype, cuda):
     skip_without(dtype, cuda)

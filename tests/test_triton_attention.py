@@ -123,6 +123,26 @@ def test_why_not_of_the_convolution(monkeypatch):
 
 
 @linux
+@pytest.mark.parametrize(
+    ("step", "side", "attention", "convolution"),
+    [(2**29, 4, True, True), (2**30, 4, False, False), (None, 2**14, True, False)],
+    ids=["near", "far heads", "gradients"],
+)
+def test_numbers_of_an_image_are_told_apart_by_32_bits(
+    step, side, attention, convolution, monkeypatch
+):
+    """Two heads of two features; far apart in memory, or as large as three gradients allow."""
+    for module in (triton_base, triton_attention):
+        monkeypatch.setattr(module, "capability", lambda _: (9, 0))
+    with FakeTensorMode():
+        f = torch.empty(2**32, device="cuda")
+        sizes, steps = (1, 3, 1, side, side), (1, step or side**2, 1, side, 1)
+        f = f.as_strided(sizes, steps)
+        found = [m.why_not(f, f, f) for m in (triton_attention, triton_convolution)]
+    assert [reason is None for reason in found] == [attention, convolution]
+
+
+@linux
 def test_fake_tensors_run_no_kernel(monkeypatch):
     monkeypatch.setattr(triton_base, "INTERPRETED", True)
     q, k, v = fake_maps(device="cpu")

@@ -11,6 +11,8 @@ import random
 import pytest
 import torch
 from conftest import GOLDEN
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import ACmix, split_heads
 from acmix_edu import local_attention as plain_attention
@@ -201,10 +203,11 @@ def test_only_these_are_kept_for_the_backward_pass():
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
 def test_opcheck(layout):
     maps_ = [f.float().requires_grad_() for f in maps((1, 2, 4, 2, 3), layout)]
-    torch.library.opcheck(FORWARD, (*maps_, 3, 1, 1, False))
+    torch.library.opcheck(FORWARD, (*maps_, 3, 1, 1, False, None, None))
     q, k, v = (f.detach() for f in maps_)
-    out, lse = FORWARD(q, k, v, 3, 1, 1, False)
-    torch.library.opcheck(BACKWARD, (torch.ones_like(out), q, k, v, out, lse, 3, 1, 1, False))
+    out, lse = FORWARD(q, k, v, 3, 1, 1, False, None, None)
+    inputs = torch.ones_like(out), q, k, v, out, lse, 3, 1, 1, False, None, None
+    torch.library.opcheck(BACKWARD, inputs)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -216,6 +219,47 @@ def test_compiled_in_one_graph(dynamic):
         both = [run(f, inputs, grad, torch.float32, 3, stride) for f in (compiled, local_attention)]
         for a, b in zip(*both, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def operations(function):
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def test_operations_are_those_of_the_definition():
+    """As PyTorch counts the plain forms; both ways take three times as many."""
+    inputs = [f.requires_grad_() for f in torch.randn(3, 1, 2, 4, 4, 5)]
+    plain, fast = (
+        lambda how=how: how(*inputs, 3, stride=2) for how in (plain_attention, local_attention)
+    )
+    assert operations(fast) == operations(plain) > 0
+    assert operations(lambda: fast().sum().backward()) == 3 * operations(plain)
+    weight = torch.randn(8, 6, 3, 3, requires_grad=True)
+    definition = 2 * weight.numel() * 2 * 3  # of the pixels that stay; joined groups have more
+    assert operations(lambda: by_kernel(*inputs, weight, 2)) == definition
+    assert operations(lambda: by_kernel(*inputs, weight, 2).sum().backward()) == 3 * definition
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # PyTorch's own
+def test_transforms_are_left_to_pytorch():
+    """The kernels have no rules for them, and would call a tangent zero."""
+    x = torch.randn(2, 8, 4, 5)
+    module = ACmix(8, 8, head=2, backend="triton").requires_grad_(False)
+    for transform in (
+        lambda: torch.func.jvp(module, (x,), (x,)),
+        lambda: torch.func.grad(lambda x: module(x).sum())(x),
+        lambda: torch.func.vmap(lambda x: module(x[None])[0])(x),
+    ):
+        with pytest.raises(RuntimeError, match=r"no rules for torch.func"):
+            transform()
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward-mode"):
+        module(forward_ad.make_dual(x, x))
+    assert module(x).shape == x.shape
+
+
+def test_the_gradient_of_the_weight_in_more_blocks_than_parts():
+    check_convolution((2, 16, 1, 33, 32), 1, 1, "BCHW", 0)
 
 
 def test_autocast_decides_the_dtype():
@@ -317,8 +361,8 @@ def test_convolution_is_known_to_pytorch():
         torch.testing.assert_close(a, b)
 
 
-def by_kernel(q, k, v, weight):
-    return triton_convolution.grouped_convolution(q, k, v, weight)
+def by_kernel(q, k, v, weight, stride=1):
+    return triton_convolution.grouped_convolution(q, k, v, weight, stride)
 
 
 def test_convolution_under_autocast():

@@ -20,10 +20,18 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import register_flop_formula
 
-from acmix_edu.attention import check_maps
-from acmix_edu.fast.border import multiplicity
-from acmix_edu.fast.triton_base import capability, cast_to, kernel, no_triton, register, tl
+from acmix_edu.attention import check_maps, reflect
+from acmix_edu.fast.triton_base import (
+    capability,
+    cast_to,
+    kernel,
+    no_triton,
+    register,
+    tl,
+    too_large,
+)
 
 TILE = (2, 8)
 MOST_FEATURES = 256
@@ -280,7 +288,6 @@ def key_gradient_kernel(
     store(grad_v, value_gradient, y, x, height, width, grad_v_strides, D, ALIGN, FEATURES)
 
 
-@functools.lru_cache(maxsize=256)
 def log_table(
     size: int, d: int, kernel_size: int, stride: int, dilation: int, device
 ) -> torch.Tensor:
@@ -290,12 +297,20 @@ def log_table(
     ``[⌈H/s⌉ + 1, 2·reach + 3]``.
     """
     reach = dilation * (kernel_size // 2)
-    counts = multiplicity(size, kernel_size, stride, dilation, device="cpu")
-    i = torch.arange(0, size, stride, device="cpu")
-    y = i[:, None] + torch.arange(-reach - 1, reach + 2, device="cpu")
-    there = (y >= 0) & (y < size) & ((y - i[:, None]).abs() <= reach)
-    counts = F.pad(counts.gather(1, y.clamp(0, size - 1)).where(there, 0), (0, 0, 0, 1))
-    return (math.sqrt(d) * counts.float().log()).to(device)
+    i = torch.arange(0, size, stride, device=device)[:, None]
+    window = reflect(i + torch.arange(-reach, reach + 1, dilation, device=device), size)
+    y = i + torch.arange(-reach - 1, reach + 2, device=device)
+    counts = (window[:, None, :] == y[:, :, None]).sum(-1)
+    return math.sqrt(d) * F.pad(counts, (0, 0, 0, 1)).float().log()
+
+
+kept_table = functools.lru_cache(maxsize=256)(log_table)
+
+
+def tables(make, k: torch.Tensor, kernel_size: int, stride: int, dilation: int) -> list:
+    """Make the tables of rows and of columns."""
+    return [make(side, k.shape[-3], kernel_size, stride, dilation, k.device)
+            for side in k.shape[-2:]]  # fmt: skip
 
 
 def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> tuple[int, ...]:
@@ -312,14 +327,22 @@ def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> 
     return rows if exact and not allow_tf32 else min(rows, 4), 16, 4 if features == 16 else 8
 
 
-def launch(kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32) -> None:
+def launch(
+    kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32, rows=None, columns=None
+) -> None:
     """Run one program for each tile of queries, or of keys for the gradients of k and v.
 
     Args:
         tensors: what the kernel reads and writes, in its order.
         maps: those of which it takes the strides, ``[B, N, d, ·, ·]``; q and k are the first two.
+        rows, columns: their tables. A compiled graph makes them anew; else they are kept here,
+            unless a CUDA graph is recorded: what is made meanwhile must not be used outside.
     """
     q, k = maps[:2]
+    if rows is None:
+        recorded = q.is_cuda and torch.cuda.is_current_stream_capturing()
+        make = log_table if recorded else kept_table
+        rows, columns = tables(make, k, kernel_size, stride, dilation)
     (batch, heads, d, *outputs), inputs = q.shape, k.shape[3:]
     features, reach = max(16, 1 << (d - 1).bit_length()), dilation * (kernel_size // 2)
     align = math.gcd(4, inputs[1], outputs[1], *(s for f in maps for s in f.stride()[:4]))
@@ -339,8 +362,7 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32) -> 
     with torch.cuda.device_of(q):
         kernel[(batch * tiles, heads)](
             *tensors,
-            *(log_table(side, d, kernel_size, stride, dilation, q.device) for side in inputs),
-            *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
+            rows, columns, *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
             D=d, STRIDE=stride, REACH=reach, ALIGN=align, FEATURES=features,
             ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
             STEPS_Y=steps_y, STEPS_X=steps_x, WHOLE=whole,
@@ -360,10 +382,9 @@ def forward_outputs(q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor]:
     return empty_like(q), q.new_empty(*q.shape[:2], *q.shape[3:], dtype=torch.float32)
 
 
-def forward(q, k, v, kernel_size, stride, dilation, allow_tf32):
+def forward(q, k, v, *window):
     """Attend; q holds the queries only, every stride-th pixel."""
     out, lse = forward_outputs(q, k, v)
-    window = kernel_size, stride, dilation, allow_tf32
     launch(forward_kernel, (q, k, v, out, lse), (q, k, v, out), *window)
     return out, lse
 
@@ -373,11 +394,10 @@ def backward_outputs(grad_out, q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor,
     return empty_like(q), empty_like(k), empty_like(v)
 
 
-def backward(grad_out, q, k, v, out, lse, kernel_size, stride, dilation, allow_tf32):
+def backward(grad_out, q, k, v, out, lse, *window):
     """Return the gradients of q, k and v from that of the output."""
     grad_q, grad_k, grad_v = backward_outputs(grad_out, q, k, v)
     delta = torch.empty_like(lse)
-    window = kernel_size, stride, dilation, allow_tf32
     tensors = q, k, v, out, lse, grad_out, grad_q, delta
     launch(query_gradient_kernel, tensors, (q, k, v, out, grad_out, grad_q), *window)
     tensors = q, k, v, lse, delta, grad_out, grad_k, grad_v
@@ -386,17 +406,19 @@ def backward(grad_out, q, k, v, out, lse, kernel_size, stride, dilation, allow_t
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:3], *output)
-    ctx.window = inputs[3:]
+    ctx.save_for_backward(*inputs[:3], *output, *inputs[-2:])
+    ctx.window = inputs[3:-2]
     ctx.mark_non_differentiable(output[1])
 
 
 def _gradients(ctx, grad_out, _):
     backward_op = torch.ops.acmix_edu.local_attention_backward.default
-    return *backward_op(grad_out, *ctx.saved_tensors, *ctx.window), None, None, None, None
+    *tensors, rows, columns = ctx.saved_tensors
+    return *backward_op(grad_out, *tensors, *ctx.window, rows, columns), *[None] * 6
 
 
-WINDOW = "int kernel_size, int stride, int dilation, bool allow_tf32"
+WINDOW = "int kernel_size, int stride, int dilation, bool allow_tf32, "
+WINDOW += "Tensor? rows, Tensor? columns"  # the tables
 register(
     "acmix_edu::local_attention",
     f"(Tensor q, Tensor k, Tensor v, {WINDOW}) -> (Tensor, Tensor)",
@@ -408,6 +430,17 @@ register(
     f"{WINDOW}) -> (Tensor, Tensor, Tensor)",
     backward, backward_outputs,
 )  # fmt: skip
+
+
+@register_flop_formula(torch.ops.acmix_edu.local_attention)
+def _operations(q, k, v, kernel_size, *_, **__) -> int:
+    """Those of the definition, two for a multiply-add, whatever the kernel does beside them."""
+    return 4 * kernel_size**2 * q.numel()
+
+
+@register_flop_formula(torch.ops.acmix_edu.local_attention_backward)
+def _operations_backward(grad_out, q, k, v, out, lse, kernel_size, *_, **__) -> int:
+    return 8 * kernel_size**2 * q.numel()
 
 
 def local_attention(
@@ -456,8 +489,12 @@ def local_attention(
     k = k if pe is None else k - pe
     q = q if stride == 1 else q[..., ::stride, ::stride]
     maps = (_five_dimensions(f.to(dtype)) for f in (q, k, v))
+    window = [kernel_size, stride, dilation]
+    held = None, None
+    if torch.compiler.is_compiling():
+        held = tables(log_table, k, *window)
     attend = torch.ops.acmix_edu.local_attention.default
-    return attend(*maps, kernel_size, stride, dilation, allow_tf32)[0].reshape(q.shape)
+    return attend(*maps, *window, allow_tf32, *held)[0].reshape(q.shape)
 
 
 def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
@@ -481,14 +518,7 @@ def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
             f"The Triton kernel takes up to {most} features a head, as many in v as in q, but "
             f"{d} and {v.shape[-3]} came."
         )
-    if max(_extent(f) for f in (q, k, v)) >= 2**31:
-        return "The Triton kernel takes maps of fewer than 2³¹ numbers a head."
-    return None
-
-
-def _extent(f: torch.Tensor) -> int:
-    """How far in memory the last number of a head's map lies from its first."""
-    return sum((f.shape[a] - 1) * f.stride(a) for a in (-3, -2, -1))
+    return too_large(q, k, v)
 
 
 def _five_dimensions(f: torch.Tensor) -> torch.Tensor:

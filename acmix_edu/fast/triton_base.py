@@ -1,6 +1,7 @@
 """What the Triton kernels share: where they can run, and how PyTorch gets to know them."""
 
 import torch
+from torch.autograd import forward_ad
 
 try:
     import triton
@@ -43,6 +44,8 @@ def no_triton(f: torch.Tensor) -> str | None:
         return "Triton is not installed; pip install triton."
     if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
         return f"The kernel needs Triton 3.6 or newer, but {triton.__version__} is installed."
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return "The Triton kernel has no rules for torch.func and forward-mode differentiation."
     if torch.version.hip:
         return "The Triton kernel has not been tried on ROCm."
     if not INTERPRETED and f.device.type != "cuda":
@@ -54,6 +57,17 @@ def no_triton(f: torch.Tensor) -> str | None:
         return f"The Triton kernel computes in float32, float16 or bfloat16, not in {dtype}."
     if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
         return "bfloat16 needs compute capability 8.0; use float16 or float32."
+    return None
+
+
+def too_large(*maps: torch.Tensor, copies: int = 1) -> str | None:
+    """Say that the numbers of an image cannot be told apart by 32 bits; None where they can."""
+    for f in maps:
+        extent = sum(
+            (side - 1) * step for side, step in zip(f.shape[-4:], f.stride()[-4:], strict=True)
+        )
+        if max(extent, copies * f.shape[-4:].numel()) >= 2**31:
+            return "The Triton kernel takes images of fewer than 2³¹ numbers, gradients included."
     return None
 
 

@@ -4,18 +4,19 @@ PyTorch's own grouped convolution wants q, k and v side by side. Putting them th
 through memory, and convolving then moves four more; here the four are all. A program makes all
 outputs of a block of pixels and dimensions, so that every number it reads serves all of them; sums
 are float32. The same kernel, with the weight turned round, makes the gradients of q, k and v. The
-gradient of the weight is summed in parts, one for each block of pixels, and then over the parts: no
-two programs write to the same place.
+gradient of the weight is summed in parts, each of some blocks of pixels, and then over the parts:
+no two programs write to the same place.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import register_flop_formula
 
-from acmix_edu.fast.triton_base import cast_to, kernel, no_triton, register, tl
+from acmix_edu.fast.triton_base import cast_to, kernel, no_triton, register, tl, too_large
 
-MOST_HEADS = 16
+MOST_HEADS, MOST_PARTS = 16, 64
 
 
 @kernel
@@ -69,29 +70,30 @@ def convolution_kernel(
 @kernel
 def weight_gradient_kernel(
     maps, grad_out, parts, batch, height, width, rows, columns, strides, grad_out_strides,
-    parts_strides, MAPS: tl.constexpr, HEADS: tl.constexpr, PADDED: tl.constexpr,
+    parts_strides, blocks, MAPS: tl.constexpr, HEADS: tl.constexpr, PADDED: tl.constexpr,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """One position t and one dimension of the weight, over a block of pixels of all images."""
+    """One position t and one dimension of the weight, over some blocks of pixels of all images."""
     e, t = tl.program_id(1), tl.program_id(2)
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)[None, :]
-    i, j = pixel // columns, pixel % columns
-    y, x = i * STRIDE + t // SIZE - SIZE // 2, j * STRIDE + t % SIZE - SIZE // 2
     n = tl.arange(0, PADDED)[:, None]
-    inside = (pixel < rows * columns) & (n < HEADS)
-    there = inside & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    at = e * grad_out_strides[2] + i * grad_out_strides[3] + j * grad_out_strides[4]
-    grads_at = grad_out + at + n * grad_out_strides[1]
     parts += tl.program_id(0).to(tl.int64) * parts_strides[0] + e * parts_strides[1]
     for s in tl.static_range(MAPS):
-        at = e * strides[s][2] + y * strides[s][3] + x * strides[s][4]
-        values_at = maps[s] + at + n * strides[s][1]
         total = tl.zeros([PADDED, PADDED, PIXELS], tl.float32)
-        for b in range(batch):
-            image = tl.cast(b, tl.int64)
-            grads = tl.load(grads_at + image * grad_out_strides[0], mask=inside, other=0)
-            values = tl.load(values_at + image * strides[s][0], mask=there, other=0)
-            total += grads.to(tl.float32)[:, None, :] * values.to(tl.float32)[None, :, :]
+        for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
+            pixel = block * PIXELS + tl.arange(0, PIXELS)[None, :]
+            i, j = pixel // columns, pixel % columns
+            y, x = i * STRIDE + t // SIZE - SIZE // 2, j * STRIDE + t % SIZE - SIZE // 2
+            inside = (pixel < rows * columns) & (n < HEADS)
+            there = inside & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            of_grads = e * grad_out_strides[2] + i * grad_out_strides[3] + j * grad_out_strides[4]
+            grads_at = grad_out + of_grads + n * grad_out_strides[1]
+            of_values = e * strides[s][2] + y * strides[s][3] + x * strides[s][4]
+            values_at = maps[s] + of_values + n * strides[s][1]
+            for b in range(batch):
+                image = tl.cast(b, tl.int64)
+                grads = tl.load(grads_at + image * grad_out_strides[0], mask=inside, other=0)
+                values = tl.load(values_at + image * strides[s][0], mask=there, other=0)
+                total += grads.to(tl.float32)[:, None, :] * values.to(tl.float32)[None, :, :]
         at = n * parts_strides[2] + (s * HEADS + tl.arange(0, PADDED)[None, :]) * parts_strides[3]
         filled = (n < HEADS) & (tl.arange(0, PADDED)[None, :] < HEADS)
         tl.store(parts + at + t, tl.sum(total, 2), mask=filled)
@@ -134,14 +136,15 @@ def weight_gradient(maps, grad_out, size: int, stride: int) -> torch.Tensor:
     padded = power_of_two(heads)
     pixels = min(4096 // padded**2, 256, max(16, power_of_two(rows * columns)))
     blocks = -(-rows * columns // pixels)
-    shape = blocks, dims, heads, len(maps) * heads, size**2
+    parts_of = min(blocks, MOST_PARTS)
+    shape = parts_of, dims, heads, len(maps) * heads, size**2
     parts = torch.empty(shape, dtype=torch.float32, device=grad_out.device)
     with torch.cuda.device_of(grad_out):
-        weight_gradient_kernel[blocks, dims, size**2](
+        weight_gradient_kernel[parts_of, dims, size**2](
             tuple(maps), grad_out, parts, batch, *maps[0].shape[3:], rows, columns,
             tuple(f.stride() for f in maps), grad_out.stride(), parts.stride(),
-            MAPS=len(maps), HEADS=heads, PADDED=padded, SIZE=size, STRIDE=stride, PIXELS=pixels,
-            num_warps=2,
+            blocks, MAPS=len(maps), HEADS=heads, PADDED=padded, SIZE=size, STRIDE=stride,
+            PIXELS=pixels, num_warps=2,
         )  # fmt: skip
     return parts.sum(0).flatten(0, 1).unflatten(2, (size, size))
 
@@ -220,6 +223,16 @@ register(
 )  # fmt: skip
 
 
+@register_flop_formula(torch.ops.acmix_edu.grouped_convolution)
+def _operations(q, k, v, weight, stride, *_, out_shape, **__) -> int:
+    return 2 * out_shape[0] * out_shape[2:].numel() * weight.numel()
+
+
+@register_flop_formula(torch.ops.acmix_edu.grouped_convolution_backward)
+def _operations_backward(grad_out, q, k, v, weight, *_, **__) -> int:
+    return 4 * grad_out[0] * grad_out[2:].numel() * weight.numel()
+
+
 def grouped_convolution(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weight: torch.Tensor, stride: int = 1
 ) -> torch.Tensor:
@@ -246,11 +259,4 @@ def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
         return reason
     if q.shape[1] > MOST_HEADS:
         return f"The Triton kernel takes up to {MOST_HEADS} heads, but {q.shape[1]} came."
-    if max(_extent(f) for f in (q, k, v)) >= 2**31:
-        return "The Triton kernel takes maps of fewer than 2³¹ numbers an image."
-    return None
-
-
-def _extent(f: torch.Tensor) -> int:
-    """How far in memory the last number of an image lies from its first."""
-    return sum((f.shape[a] - 1) * f.stride(a) for a in (1, 2, 3, 4))
+    return too_large(q, k, v, copies=3)  # the gradients of all three lie side by side

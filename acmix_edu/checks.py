@@ -37,7 +37,7 @@ def whole_numbers(**values: int) -> list[int]:
     return [whole_number(name, value) for name, value in values.items()]
 
 
-def pixels(name: str, value: int) -> int:
+def displacement(name: str, value: int) -> int:
     """Return a displacement as an int; it may be negative."""
     number = _integer(value)
     if number is None:

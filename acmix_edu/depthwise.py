@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from acmix_edu.checks import alike, feature_map, floating, odd_kernel, pixels, whole_number
+from acmix_edu.checks import alike, displacement, feature_map, floating, odd_kernel, whole_number
 
 
 def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tensor:
@@ -29,7 +29,7 @@ def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tens
                 [0., 0., 0.],
                 [0., 0., 0.]])
     """
-    di, dj = pixels("di", di), pixels("dj", dj)
+    di, dj = displacement("di", di), displacement("dj", dj)
     reach = max(abs(di), abs(dj))
     k = odd_kernel("kernel_size", 2 * reach + 1 if kernel_size is None else kernel_size)
     if reach > k // 2:

@@ -123,7 +123,6 @@ class ResNet(nn.Module):
                 "[3, 4, 6, 3]."
             )
         num_classes = whole_number("num_classes", num_classes)
-        _callable(operator)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)

@@ -7,7 +7,15 @@ columns. The paper writes them Δx, Δy, and its Δx moves along i, the rows.
 import torch
 from torch import nn
 
-from acmix_edu.checks import alike, feature_map, floating, odd_kernel, pair, pixels, whole_number
+from acmix_edu.checks import (
+    alike,
+    displacement,
+    feature_map,
+    floating,
+    odd_kernel,
+    pair,
+    whole_number,
+)
 from acmix_edu.convolution import check_kernel, pointwise_maps
 
 
@@ -38,7 +46,7 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
     floating("f", f)
     if f.dim() < 2:
         raise ValueError(f"f must have the shape [..., H, W], but {list(f.shape)} came.")
-    di, dj = pixels("di", di), pixels("dj", dj)
+    di, dj = displacement("di", di), displacement("dj", dj)
     height, width = f.shape[-2:] if size is None else pair("size", size, least=0)
     top, bottom = _overlap(di, f.shape[-2], height)
     left, right = _overlap(dj, f.shape[-1], width)

@@ -8,6 +8,7 @@ captured in a CUDA graph and replayed, the forms take turns, and the median of t
 tokens, for free. The results go to benchmarks/results/gpu-<name>.json.
 """
 
+import contextlib
 import json
 import re
 import statistics
@@ -50,10 +51,16 @@ def forms(device) -> dict:
         "halo": lambda q, k, v: halo.local_attention(q, k, v, KERNEL),
         "flex": flex(device),
         "triton": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),
-        "triton tf32": lambda q, k, v: triton_attention.local_attention(
-            q, k, v, KERNEL, allow_tf32=True
-        ),
+        "triton tf32": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),
     }
+
+
+@contextlib.contextmanager
+def precision(name):
+    """TF32 for the form that has it in its name; the others multiply float32 exactly."""
+    torch.set_float32_matmul_precision("high" if name == "triton tf32" else "highest")
+    yield
+    torch.set_float32_matmul_precision("highest")
 
 
 def tokens(f: torch.Tensor) -> torch.Tensor:
@@ -70,7 +77,7 @@ def right(name, form, maps) -> bool:
     """Is the form equal to the definition in float32, up to the rounding of its dtype?"""
     expected = unfold_attention(*(f[:2].float() for f in maps), KERNEL)
     q, k, v = inputs(name, maps)
-    with torch.no_grad():
+    with torch.no_grad(), precision(name):
         out = form(q, k, v)[:2].float()
     expected = tokens(expected) if name == "flex" else expected
     rounding = 1e-2 if name == "triton tf32" else 10 * torch.finfo(q.dtype).eps
@@ -83,11 +90,12 @@ def step(name, form, maps, backward: bool):
     grad = torch.randn_like(q)
 
     def forward():
-        with torch.no_grad():
+        with torch.no_grad(), precision(name):
             form(q, k, v)
 
     def both():
-        torch.autograd.grad(form(q, k, v), (q, k, v), grad)
+        with precision(name):
+            torch.autograd.grad(form(q, k, v), (q, k, v), grad)
 
     return both if backward else forward
 

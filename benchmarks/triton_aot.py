@@ -40,7 +40,7 @@ def dtypes(capability: tuple[int, int]) -> list[torch.dtype]:
     return [torch.float32, torch.float16] + [torch.bfloat16] * (capability >= (8, 0))
 
 
-def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, allow_tf32=False):
+def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, tf32=False):
     """Compile the kernels as the package would launch them: name → resources."""
     found = {}
 
@@ -62,13 +62,14 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, al
     layout = torch.channels_last if channels_last else torch.contiguous_format
     f = torch.zeros(1, 2 * head_dim, 56, 56, dtype=dtype).contiguous(memory_format=layout)
     f = split_heads(f, head=2)
-    window = kernel_size, 1, 1, allow_tf32
+    window = kernel_size, 1, 1
     weight = torch.zeros(2 * head_dim, 6, 3, 3, dtype=dtype)
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(triton.runtime.driver, "_active", device))
         patches.enter_context(
             mock.patch.object(triton_attention, "capability", lambda _: capability)
         )
+        patches.enter_context(mock.patch.object(triton_attention, "tf32_is_allowed", lambda: tf32))
         for kernel in KERNELS:
             patches.enter_context(instead(kernel))
         out, lse = triton_attention.forward(f, f, f, *window)

@@ -59,6 +59,23 @@ def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
         assert resources["stack"] <= 32, name
 
 
+@linux
+def test_float32_is_rounded_only_where_pytorch_may_round_it(monkeypatch):
+    """By the switch that matrix products have; compiled, the products are then other ones."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from triton_aot import compiled
+
+    assert not triton_base.tf32_is_allowed()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert triton_base.tf32_is_allowed()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert not triton_base.tf32_is_allowed()
+    exact, rounded = (compiled((8, 9), torch.float32, 16, tf32=tf32) for tf32 in (False, True))
+    assert exact["forward_kernel"] != rounded["forward_kernel"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 12])
 @pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (7, 2, 1), (3, 1, 3), (5, 3, 4)])
 def test_the_table_holds_all_keys_of_a_window(size, k, stride, dilation):

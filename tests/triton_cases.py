@@ -203,10 +203,10 @@ def test_only_these_are_kept_for_the_backward_pass():
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
 def test_opcheck(layout):
     maps_ = [f.float().requires_grad_() for f in maps((1, 2, 4, 2, 3), layout)]
-    torch.library.opcheck(FORWARD, (*maps_, 3, 1, 1, False, None, None))
+    torch.library.opcheck(FORWARD, (*maps_, 3, 1, 1, None, None))
     q, k, v = (f.detach() for f in maps_)
-    out, lse = FORWARD(q, k, v, 3, 1, 1, False, None, None)
-    inputs = torch.ones_like(out), q, k, v, out, lse, 3, 1, 1, False, None, None
+    out, lse = FORWARD(q, k, v, 3, 1, 1, None, None)
+    inputs = torch.ones_like(out), q, k, v, out, lse, 3, 1, 1, None, None
     torch.library.opcheck(BACKWARD, inputs)
 
 

@@ -29,6 +29,7 @@ from acmix_edu.fast.triton_base import (
     kernel,
     no_triton,
     register,
+    tf32_is_allowed,
     tl,
     too_large,
 )
@@ -313,7 +314,7 @@ def tables(make, k: torch.Tensor, kernel_size: int, stride: int, dilation: int) 
             for side in k.shape[-2:]]  # fmt: skip
 
 
-def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> tuple[int, ...]:
+def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[int, ...]:
     """Rows and columns of a block and warps of a program.
 
     The largest that the registers hold: ``benchmarks/triton_aot.py`` compiles them all and counts
@@ -324,12 +325,10 @@ def block_shape(features: int, dtype: torch.dtype, allow_tf32: bool, device) -> 
     if not exact and capability(device) >= (8, 0):
         return min(8, 1024 // features), 16, min(features // 16, 8)
     rows = {16: 8, 32: 8, 64: 4}.get(features, 1)
-    return rows if exact and not allow_tf32 else min(rows, 4), 16, 4 if features == 16 else 8
+    return rows if exact and not tf32 else min(rows, 4), 16, 4 if features == 16 else 8
 
 
-def launch(
-    kernel, tensors, maps, kernel_size, stride, dilation, allow_tf32, rows=None, columns=None
-) -> None:
+def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, columns=None) -> None:
     """Run one program for each tile of queries, or of keys for the gradients of k and v.
 
     Args:
@@ -354,7 +353,8 @@ def launch(
         tiled, other, pair = outputs, inputs, (k, maps[2])
         spans = [(side - 1) * stride + 2 * reach + 1 for side in TILE]
         slack = -reach % align
-    block_rows, block_columns, warps = block_shape(features, q.dtype, allow_tf32, q.device)
+    tf32 = tf32_is_allowed()
+    block_rows, block_columns, warps = block_shape(features, q.dtype, tf32, q.device)
     steps_y = -(-min(spans[0], other[0]) // block_rows)
     steps_x = -(-min(spans[1] + slack, other[1]) // block_columns)
     whole = steps_y * block_rows <= other[0] and steps_x * block_columns <= other[1]
@@ -367,7 +367,7 @@ def launch(
             ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
             STEPS_Y=steps_y, STEPS_X=steps_x, WHOLE=whole,
             ALIKE=pair[0].stride() == pair[1].stride(),
-            PRECISION="tf32" if allow_tf32 else "ieee", num_warps=warps, num_stages=1,
+            PRECISION="tf32" if tf32 else "ieee", num_warps=warps, num_stages=1,
         )  # fmt: skip
 
 
@@ -414,11 +414,10 @@ def _keep(ctx, inputs, output):
 def _gradients(ctx, grad_out, _):
     backward_op = torch.ops.acmix_edu.local_attention_backward.default
     *tensors, rows, columns = ctx.saved_tensors
-    return *backward_op(grad_out, *tensors, *ctx.window, rows, columns), *[None] * 6
+    return *backward_op(grad_out, *tensors, *ctx.window, rows, columns), *[None] * 5
 
 
-WINDOW = "int kernel_size, int stride, int dilation, bool allow_tf32, "
-WINDOW += "Tensor? rows, Tensor? columns"  # the tables
+WINDOW = "int kernel_size, int stride, int dilation, Tensor? rows, Tensor? columns"
 register(
     "acmix_edu::local_attention",
     f"(Tensor q, Tensor k, Tensor v, {WINDOW}) -> (Tensor, Tensor)",
@@ -451,7 +450,6 @@ def local_attention(
     pe: torch.Tensor | None = None,
     stride: int = 1,
     dilation: int = 1,
-    allow_tf32: bool = False,
 ) -> torch.Tensor:
     r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, in Triton.
 
@@ -461,12 +459,13 @@ def local_attention(
 
     The position term shifts the keys beforehand (that of the query cancels in the softmax): one
     more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the maps are
-    cast here, to whichever dtype the user chose for autocast.
+    cast here, to whichever dtype the user chose for autocast. Float32 is multiplied exactly, or,
+    after ``torch.set_float32_matmul_precision("high")``, on the matrix units with 10 bits of
+    mantissa.
 
     Args:
         q, k, v: ``[..., d, H, W]``, of any strides; channels-last maps stay channels-last.
         kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
-        allow_tf32: multiply float32 on the matrix units, with 10 bits of mantissa.
 
     Returns:
         ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``. Kept for the backward pass: q, the shifted k, v, the output
@@ -494,7 +493,7 @@ def local_attention(
     if torch.compiler.is_compiling():
         held = tables(log_table, k, *window)
     attend = torch.ops.acmix_edu.local_attention.default
-    return attend(*maps, *window, allow_tf32, *held)[0].reshape(q.shape)
+    return attend(*maps, *window, *held)[0].reshape(q.shape)
 
 
 def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:

@@ -38,6 +38,11 @@ def cast_to(f: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if cast else f.dtype
 
 
+def tf32_is_allowed() -> bool:
+    """Has PyTorch been told to round float32 products, by ``set_float32_matmul_precision``?"""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
 def no_triton(f: torch.Tensor) -> str | None:
     """Say in one sentence why no kernel can take a map like f; None where one can."""
     if triton is None:

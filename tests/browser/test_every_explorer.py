@@ -34,7 +34,11 @@ EVERYWHERE = pytest.mark.parametrize(("path", "name"), PLACES)
 
 
 def visit(page, address, name) -> Shown:
+    """Open the page and start all its explorers: one that starts later would move the others."""
     page.goto(address)
+    for place in page.locator("div.explorer").all():
+        place.scroll_into_view_if_needed()
+        place.locator(".acmix-explorer").wait_for()
     return Shown(page, name)
 
 

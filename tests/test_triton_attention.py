@@ -21,7 +21,7 @@ from acmix_edu.fast import (
     triton_base,
     triton_convolution,
 )
-from acmix_edu.fast.triton_attention import local_attention, log_table, why_not
+from acmix_edu.fast.triton_attention import local_attention, log_table, margin, why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton is published for Linux only")
@@ -78,22 +78,21 @@ def test_float32_is_rounded_only_where_pytorch_may_round_it(monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 12])
 @pytest.mark.parametrize(("k", "stride", "dilation"), [(3, 1, 1), (7, 2, 1), (3, 1, 3), (5, 3, 4)])
-def test_the_table_holds_all_keys_of_a_window(size, k, stride, dilation):
-    reach = dilation * (k // 2)
+def test_the_table_holds_all_keys_of_a_window_and_nothing_around(size, k, stride, dilation):
+    middle = margin(dilation * (k // 2), stride)
     table = log_table(size, 5, k, stride, dilation, torch.device("cpu")) / 5**0.5
     expected = multiplicity(size, k, stride, dilation)
-    assert table.shape == (expected.shape[0] + 1, 2 * reach + 3)
-    for outside in (table[:, 0], table[:, -1], table[-1]):
-        assert (outside == -torch.inf).all()
+    assert table.shape == (expected.shape[0] + 16, 2 * middle + 1)
+    assert (table[expected.shape[0] :] == -torch.inf).all()
     for row, i in enumerate(range(0, size, stride)):
-        for step, count in enumerate(table[row, 1:-1].exp().round().int().tolist()):
-            y = i + step - reach
+        for step, count in enumerate(table[row].exp().round().int().tolist()):
+            y = i + step - middle
             assert count == (expected[row, y] if 0 <= y < size else 0)
 
 
-def fake_maps(dtype=torch.float32, d=16, device="cuda"):
+def fake_maps(dtype=torch.float32, leading=(1, 2), d=16, device="cuda"):
     with FakeTensorMode():
-        return [torch.empty(1, 2, d, 7, 7, dtype=dtype, device=device) for _ in range(3)]
+        return [torch.empty(*leading, d, 7, 7, dtype=dtype, device=device) for _ in range(3)]
 
 
 @linux
@@ -109,6 +108,10 @@ def fake_maps(dtype=torch.float32, d=16, device="cuda"):
         ((7, 5), {"dtype": torch.bfloat16}, "bfloat16 needs compute capability 8.0"),
         ((7, 5), {"d": 256}, "up to 128 features a head"),
         ((9, 0), {"d": 300}, "up to 256 features a head"),
+        ((9, 0), {"leading": (2**15, 2, 1)}, "up to 65535 images and heads"),
+        ((9, 0), {"leading": (2**16,)}, "up to 65535 images and heads"),
+        ((9, 0), {"leading": (2**16 - 1, 1)}, None),
+        ((9, 0), {"leading": ()}, None),
     ],
 )
 def test_why_not(capability, maps, sentence, monkeypatch):

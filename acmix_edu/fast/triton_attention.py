@@ -34,68 +34,63 @@ from acmix_edu.fast.triton_base import (
     too_large,
 )
 
-TILE = (2, 8)
+TILE, LARGEST = (2, 8), 16  # rows and columns of a tile; the longest side of a block
 MOST_FEATURES = 256
 
 
 @kernel
-def this_tile(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def this_tile(width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Which image of the batch is this program's, and at which pixel does its tile begin?"""
     tiles_x = tl.cdiv(width, COLUMNS)
-    tiles = tl.cdiv(height, ROWS) * tiles_x
-    tile = tl.program_id(0) % tiles
-    image = (tl.program_id(0) // tiles).to(tl.int64)  # 64 bits: batches are large
+    tile, image = tl.program_id(0), tl.program_id(2).to(tl.int64)  # 64 bits: batches are large
     return image, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
 
 
 @kernel
 def map_of(f, image, strides, ALIGN: tl.constexpr):
     """Point at the first feature of the first pixel of this program's head."""
-    return f + (image * strides[0] + tl.program_id(1) * strides[1]) // ALIGN * ALIGN
+    return f + (image * strides[0] + tl.program_id(1) * strides[1]) * ALIGN
 
 
 @kernel
 def pixels(
-    y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr
-):
-    """Where in memory are the pixels of rows y and columns x, and which of them are there?
+    y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Where in memory are the pixels of a rectangle that begins at (y0, x0), and which are there?
 
-    ``// ALIGN * ALIGN`` changes nothing: it tells the compiler that ALIGN divides the number, so
-    that ALIGN neighbours can be moved at once.
+    All strides but that of x are counted in ALIGNs: so the compiler knows that ALIGN divides them,
+    and that ALIGN neighbours can be moved at once.
     """
-    e = tl.arange(0, FEATURES)
-    row, feature = strides[3] // ALIGN * ALIGN, strides[2] // ALIGN * ALIGN
-    offset = (y * row)[:, None, None] + (x * strides[4])[None, :, None] + e * feature
-    width = width // ALIGN * ALIGN
-    there = (y < height)[:, None, None] & (x < width)[None, :, None] & (e < D)
-    return offset, there  # [rows, columns, FEATURES]
+    pixel, e = tl.arange(0, ROWS * COLUMNS)[:, None], tl.arange(0, FEATURES)[None, :]
+    y, x = y0 + pixel // COLUMNS, x0 + pixel % COLUMNS
+    offset = y * (strides[3] * ALIGN) + x * strides[4] + e * (strides[2] * ALIGN)
+    there = (y < height) & (x < width // ALIGN * ALIGN) & (e < D)
+    return offset, there  # [ROWS·COLUMNS, FEATURES]
 
 
 @kernel
 def load(
-    f, y, x, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
-    WHOLE: tl.constexpr = False,
+    f, y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr = False,
 ):  # fmt: skip
-    """Read pixels as the rows of a matrix, with zeros where there is nothing.
+    """Read a rectangle of pixels as the rows of a matrix, with zeros where there is nothing.
 
     WHOLE promises that the map holds all of them: nothing is checked then.
     """
-    offset, there = pixels(y, x, height, width, strides, D, ALIGN, FEATURES)
+    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
     if WHOLE and D == FEATURES:
-        tile = tl.load(f + offset)
-    else:
-        tile = tl.load(f + offset, mask=there, other=0)
-    return tile.reshape(y.shape[0] * x.shape[0], FEATURES)
+        return tl.load(f + offset)
+    return tl.load(f + offset, mask=there, other=0)
 
 
 @kernel
 def store(
-    f, tile, y, x, height, width, strides,
-    D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr,
+    f, tile, y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
+    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Write the rows of a matrix to their pixels."""
-    offset, there = pixels(y, x, height, width, strides, D, ALIGN, FEATURES)
-    tile = tile.reshape(y.shape[0], x.shape[0], FEATURES)
+    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
     tl.store(f + offset, tile.to(f.dtype.element_ty), mask=there)
 
 
@@ -109,13 +104,12 @@ def per_query(f, image, i, j, rows, columns):
 
 
 @kernel
-def log_multiplicity(table, i, y, rows, STRIDE: tl.constexpr, REACH: tl.constexpr):
+def log_multiplicity(table, i, y, STRIDE: tl.constexpr, MARGIN: tl.constexpr):
     """√d·ln m(i, y) along one side, from its table; −∞ out of reach and outside the map.
 
-    The table's first and last column, and its last row, hold −∞.
+    y − i·STRIDE lies between −MARGIN and MARGIN for all pixels of a program: nothing is checked.
     """
-    step = tl.minimum(tl.maximum(y[None, :] - i[:, None] * STRIDE + REACH + 1, 0), 2 * REACH + 2)
-    return tl.load(table + tl.minimum(i, rows)[:, None] * (2 * REACH + 3) + step)
+    return tl.load(table + i[:, None] * (2 * MARGIN + 1 - STRIDE) + y[None, :] + MARGIN)
 
 
 @kernel
@@ -135,25 +129,37 @@ def combine(row, column):
 
 
 @kernel
+def row_sums(weights, PRECISION: tl.constexpr):
+    """Σ over the keys of the weights as they are multiplied, that is, rounded as they are.
+
+    So that their average is exact where one key has all the weight. Matrix units add for nothing.
+    """
+    if PRECISION == "ieee" and weights.dtype == tl.float32:
+        return tl.sum(weights, 1)
+    ones = tl.full([weights.shape[1], 16], 1, weights.dtype)
+    return tl.max(tl.dot(weights, ones, input_precision=PRECISION), 1)  # of 16 equal numbers
+
+
+@kernel
 def forward_kernel(
     q, k, v, out, lse, row_table, column_table, height, width, scale,
     q_strides, k_strides, v_strides, out_strides,
-    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
     STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries against the blocks of keys that it can reach."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    image, i0, j0 = this_tile(columns, ROWS, COLUMNS)
     i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    if ALIKE:  # then k and v have their numbers in the same places, to be computed once
+        v_strides = k_strides
     q = map_of(q, image, q_strides, ALIGN)
     k = map_of(k, image, k_strides, ALIGN)
     v = map_of(v, image, v_strides, ALIGN)
     out = map_of(out, image, out_strides, ALIGN)
-    queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES)
-    if ALIKE:  # then k and v have their numbers in the same places, to be computed once
-        v_strides = k_strides
+    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
 
     top = tl.full([ROWS * COLUMNS], -1e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
     total = tl.zeros([ROWS * COLUMNS], tl.float32)
@@ -161,23 +167,30 @@ def forward_kernel(
     y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
     x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
-        y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-        x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES, WHOLE)
-        values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES, WHOLE)
-        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
-        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        y1, x1 = y0 + step // STEPS_X * BLOCK_ROWS, x0 + step % STEPS_X * BLOCK_COLUMNS
+        y, x = y1 + tl.arange(0, BLOCK_ROWS), x1 + tl.arange(0, BLOCK_COLUMNS)
+        keys = load(
+            k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
+        values = load(
+            v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
+        row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)
+        column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
         new_top = tl.maximum(top, tl.max(logits, 1))
-        weights = tl.exp2(logits * scale - (new_top * scale)[:, None])  # [queries, keys]
+        weights = tl.exp2(logits * scale - (new_top * scale)[:, None])
+        weights = weights.to(values.dtype)  # [queries, keys]
         shrink = tl.exp2((top - new_top) * scale)
-        total = total * shrink + tl.sum(weights, 1)
-        seen = tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+        total = total * shrink + row_sums(weights, PRECISION)
+        seen = tl.dot(weights, values, input_precision=PRECISION)
         average = average * shrink[:, None] + seen
         top = new_top
 
     average *= (1 / total)[:, None]
-    store(out, average, i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
+    store(out, average, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
     at, there = per_query(lse, image, i, j, rows, columns)
     tl.store(at, (top * scale + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
 
@@ -187,24 +200,28 @@ def query_gradient_kernel(
     q, k, v, out, lse, grad_out, grad_q, delta, row_table, column_table,
     height, width, scale,
     q_strides, k_strides, v_strides, out_strides, grad_out_strides, grad_q_strides,
-    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
     STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries again; the weights are recomputed from the logits and their lse."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, i0, j0 = this_tile(rows, columns, ROWS, COLUMNS)
+    image, i0, j0 = this_tile(columns, ROWS, COLUMNS)
     i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    if ALIKE:
+        v_strides = k_strides
     q = map_of(q, image, q_strides, ALIGN)
     k = map_of(k, image, k_strides, ALIGN)
     v = map_of(v, image, v_strides, ALIGN)
     out = map_of(out, image, out_strides, ALIGN)
     grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
     grad_q = map_of(grad_q, image, grad_q_strides, ALIGN)
-    queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES)
-    outputs = load(out, i, j, rows, columns, out_strides, D, ALIGN, FEATURES)
-    grads = load(grad_out, i, j, rows, columns, grad_out_strides, D, ALIGN, FEATURES)
+    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    outputs = load(out, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    grads = load(
+        grad_out, i0, j0, rows, columns, grad_out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS
+    )
 
     at, there = per_query(lse, image, i, j, rows, columns)
     norm = tl.load(at, mask=there, other=0).reshape(ROWS * COLUMNS)
@@ -213,17 +230,21 @@ def query_gradient_kernel(
     tl.store(at, mean.reshape(ROWS, COLUMNS), mask=there)
 
     gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    if ALIKE:
-        v_strides = k_strides
     y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
     x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
-        y = y0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-        x = x0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES, WHOLE)
-        values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES, WHOLE)
-        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)
-        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        y1, x1 = y0 + step // STEPS_X * BLOCK_ROWS, x0 + step % STEPS_X * BLOCK_COLUMNS
+        y, x = y1 + tl.arange(0, BLOCK_ROWS), x1 + tl.arange(0, BLOCK_COLUMNS)
+        keys = load(
+            k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
+        values = load(
+            v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
+        row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)
+        column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
         weights = tl.exp2(logits * scale - norm[:, None])  # [queries, keys]
         grad_weights = tl.dot(grads, values.T, input_precision=PRECISION)
@@ -231,7 +252,9 @@ def query_gradient_kernel(
         gradient += tl.dot(grad_logits.to(keys.dtype), keys, input_precision=PRECISION)
 
     gradient *= scale * 0.6931471805599453  # ln 2: scale is 1/√d in base 2
-    store(grad_q, gradient, i, j, rows, columns, grad_q_strides, D, ALIGN, FEATURES)
+    store(
+        grad_q, gradient, i0, j0, rows, columns, grad_q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS
+    )
 
 
 @kernel
@@ -239,43 +262,49 @@ def key_gradient_kernel(
     q, k, v, lse, delta, grad_out, grad_k, grad_v, row_table, column_table,
     height, width, scale,
     q_strides, k_strides, v_strides, grad_out_strides, grad_k_strides, grad_v_strides,
-    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
     STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of keys against the blocks of queries that can reach it: nothing is scattered."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, y0, x0 = this_tile(height, width, ROWS, COLUMNS)
+    image, y0, x0 = this_tile(width, ROWS, COLUMNS)
     y, x = y0 + tl.arange(0, ROWS), x0 + tl.arange(0, COLUMNS)
+    if ALIKE:
+        grad_out_strides = q_strides
     q = map_of(q, image, q_strides, ALIGN)
     k = map_of(k, image, k_strides, ALIGN)
     v = map_of(v, image, v_strides, ALIGN)
     grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
     grad_k = map_of(grad_k, image, grad_k_strides, ALIGN)
     grad_v = map_of(grad_v, image, grad_v_strides, ALIGN)
-    keys = load(k, y, x, height, width, k_strides, D, ALIGN, FEATURES)
-    values = load(v, y, x, height, width, v_strides, D, ALIGN, FEATURES)
+    keys = load(k, y0, x0, height, width, k_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    values = load(v, y0, x0, height, width, v_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
 
     key_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
     value_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    if ALIKE:
-        grad_out_strides = q_strides
     i0 = tl.cdiv(tl.maximum(y0 - REACH, 0), STRIDE)
     j0 = tl.cdiv(tl.maximum(x0 - REACH, 0), STRIDE)
     i0 = block_start(i0, rows, STEPS_Y * BLOCK_ROWS)
     j0 = block_start(j0, columns, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
     for step in range(STEPS_Y * STEPS_X):
-        i = i0 + step // STEPS_X * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-        j = j0 + step % STEPS_X * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-        queries = load(q, i, j, rows, columns, q_strides, D, ALIGN, FEATURES, WHOLE)
-        grads = load(grad_out, i, j, rows, columns, grad_out_strides, D, ALIGN, FEATURES, WHOLE)
+        i1, j1 = i0 + step // STEPS_X * BLOCK_ROWS, j0 + step % STEPS_X * BLOCK_COLUMNS
+        i, j = i1 + tl.arange(0, BLOCK_ROWS), j1 + tl.arange(0, BLOCK_COLUMNS)
+        queries = load(
+            q, i1, j1, rows, columns, q_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
+        grads = load(
+            grad_out, i1, j1, rows, columns, grad_out_strides, D, ALIGN, FEATURES,
+            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
+        )  # fmt: skip
         at, there = per_query(lse, image, i, j, rows, columns)
         norm = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
         at, there = per_query(delta, image, i, j, rows, columns)
         mean = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
-        row = log_multiplicity(row_table, i, y, rows, STRIDE, REACH)  # m(i, y), not m(y, i)
-        column = log_multiplicity(column_table, j, x, columns, STRIDE, REACH)
+        row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)  # m(i, y), not m(y, i)
+        column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         bias = combine(row.T, column.T)
         logits = tl.dot(keys, queries.T, bias, input_precision=PRECISION)
         weights = tl.exp2(logits * scale - norm[None, :])  # [keys, queries]
@@ -285,24 +314,40 @@ def key_gradient_kernel(
         key_gradient += tl.dot(grad_logits.to(queries.dtype), queries, input_precision=PRECISION)
 
     key_gradient *= scale * 0.6931471805599453
-    store(grad_k, key_gradient, y, x, height, width, grad_k_strides, D, ALIGN, FEATURES)
-    store(grad_v, value_gradient, y, x, height, width, grad_v_strides, D, ALIGN, FEATURES)
+    store(
+        grad_k, key_gradient, y0, x0, height, width, grad_k_strides, D, ALIGN, FEATURES,
+        ROWS, COLUMNS,
+    )  # fmt: skip
+    store(
+        grad_v, value_gradient, y0, x0, height, width, grad_v_strides, D, ALIGN, FEATURES,
+        ROWS, COLUMNS,
+    )  # fmt: skip
+
+
+def margin(reach: int, stride: int) -> int:
+    """A bound on |y − i·stride| over the queries i and keys y that a program brings together.
+
+    The blocks hold what a tile of 8 can reach, 2·reach + 8 pixels; rounding them up to whole blocks
+    and their start down to an ALIGN adds up to LARGEST + 3 queries or keys.
+    """
+    return 2 * reach + 40 * stride
 
 
 def log_table(
     size: int, d: int, kernel_size: int, stride: int, dilation: int, device
 ) -> torch.Tensor:
-    """√d·ln m(i, y) for y − i = −reach−1 … reach+1, and a row of −∞ for queries not there.
+    """√d·ln m(i, y) for y − i·stride from −margin to margin, and −∞ for queries not there.
 
     The factor is that by which the kernels divide the sum of this and qᵀk. Returns float32
-    ``[⌈H/s⌉ + 1, 2·reach + 3]``.
+    ``[⌈H/s⌉ + 16, 2·margin + 1]``: no program looks further, so that none needs to check.
     """
     reach = dilation * (kernel_size // 2)
     i = torch.arange(0, size, stride, device=device)[:, None]
     window = reflect(i + torch.arange(-reach, reach + 1, dilation, device=device), size)
-    y = i + torch.arange(-reach - 1, reach + 2, device=device)
+    y = i + torch.arange(-reach, reach + 1, device=device)
     counts = (window[:, None, :] == y[:, :, None]).sum(-1)
-    return math.sqrt(d) * F.pad(counts, (0, 0, 0, 1)).float().log()
+    beyond = margin(reach, stride) - reach
+    return math.sqrt(d) * F.pad(counts, (beyond, beyond, 0, LARGEST)).float().log()
 
 
 kept_table = functools.lru_cache(maxsize=256)(log_table)
@@ -326,6 +371,12 @@ def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[
         return min(8, 1024 // features), 16, min(features // 16, 8)
     rows = {16: 8, 32: 8, 64: 4}.get(features, 1)
     return rows if exact and not tf32 else min(rows, 4), 16, 4 if features == 16 else 8
+
+
+def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:
+    """The strides of a map, all but the last of them counted in ``align``."""
+    *strides, last = f.stride()
+    return *(stride // align for stride in strides), last
 
 
 def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, columns=None) -> None:
@@ -360,10 +411,12 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
     whole = steps_y * block_rows <= other[0] and steps_x * block_columns <= other[1]
     tiles = -(-tiled[0] // TILE[0]) * -(-tiled[1] // TILE[1])
     with torch.cuda.device_of(q):
-        kernel[(batch * tiles, heads)](
+        kernel[tiles, heads, batch](
             *tensors,
-            rows, columns, *inputs, math.log2(math.e) / math.sqrt(d), *(f.stride() for f in maps),
-            D=d, STRIDE=stride, REACH=reach, ALIGN=align, FEATURES=features,
+            rows, columns, *inputs, math.log2(math.e) / math.sqrt(d),
+            *(in_aligns(f, align) for f in maps),
+            D=d, STRIDE=stride, REACH=reach, MARGIN=margin(reach, stride), ALIGN=align,
+            FEATURES=features,
             ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
             STEPS_Y=steps_y, STEPS_X=steps_x, WHOLE=whole,
             ALIKE=pair[0].stride() == pair[1].stride(),
@@ -510,8 +563,8 @@ def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
         return reason
     d, found = q.shape[-3], capability(q.device)
     most = MOST_FEATURES if found >= (8, 0) else MOST_FEATURES // 2
-    if q.dim() > 4 and q.shape[-4] >= 2**16:
-        return f"The Triton kernel takes up to 65535 heads, but {q.shape[-4]} came."
+    if max(q.shape[-4:-3].numel(), q.shape[:-4].numel()) >= 2**16:
+        return f"The Triton kernel takes up to 65535 images and heads, but {list(q.shape)} came."
     if d > most or v.shape[-3] != d:
         return (
             f"The Triton kernel takes up to {most} features a head, as many in v as in q, but "

@@ -8,7 +8,16 @@ import pytest
 import torch
 import triton_cases
 from conftest import GOLDEN
-from triton_cases import check, check_convolution, configuration, convolution, maps, run
+from triton_cases import (
+    CUTS,
+    check,
+    check_convolution,
+    check_cut_out,
+    configuration,
+    convolution,
+    maps,
+    run,
+)
 
 from acmix_edu import ACmix
 from acmix_edu import local_attention as plain_attention
@@ -85,6 +94,11 @@ def test_halo_attention(side, dtype, cuda):
     """The form that others run when there is no kernel."""
     skip_without(dtype, cuda)
     check((2, 2, 16, side, side), 7, 1, 1, True, "BCHW", 0, dtype, cuda, attention=halo_attention)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_map_cut_out_of_a_wider_one(cut, cuda):
+    check_cut_out(*cut, cuda)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -182,6 +182,25 @@ def test_the_output_has_the_memory_format_of_the_input(layout, stride):
     assert out.is_contiguous(memory_format=formats[layout])
 
 
+CUTS = [(0, 8, 1), (1, 8, 1), (0, 9, 1), (0, 7, 2)]  # first column, width, stride
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_map_cut_out_of_a_wider_one(cut):
+    check_cut_out(*cut)
+
+
+def check_cut_out(first, width, stride, device=CPU):
+    """Rows begin 12 numbers apart: four could be moved at once, were it not for the map's edges."""
+    maps = torch.randn(3, 1, 2, 16, 6, 12, device=device)[..., first : first + width]
+    maps = [f.requires_grad_() for f in maps]
+    fast, plain = (f(*maps, 7, stride=stride) for f in (local_attention, plain_attention))
+    grad = torch.randn_like(plain)
+    grads = (torch.autograd.grad(f, maps, grad) for f in (fast, plain))
+    for a, b in [(fast, plain), *zip(*grads, strict=True)]:
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_a_gradient_without_memory_of_its_own():
     q, k, v = (torch.randn(1, 2, 4, 3, 5, requires_grad=True) for _ in range(3))
     fast = torch.autograd.grad(local_attention(q, k, v, 3).sum(), (q, k, v))  # an expanded 1

@@ -89,9 +89,11 @@ function chart(name, told) {
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
       element("b", {}, figure(lines[n][moment])), " "]));
   };
-  const along = ["0", `step ${Object.values(told)[0][last].step}`];
+  const ticks = [0, 1, 2, 3].map((third) => Math.round((third * last) / 3));
+  const along = ticks.map((n) => element("span", { style: `left: ${(100 * n) / last}%` },
+    `${n ? "" : "step "}${Object.values(told)[0][n].step}`));  // the moments are not even in time
   const plot = element("div", { class: "plot" }, ends, svg,
-    element("div", { class: "along" }, ...along.map((text) => element("span", {}, text))));
+    element("div", { class: "along" }, ...along));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
 }
 
@@ -113,8 +115,8 @@ function drawFilm(model, view) {
     outline(map, [{ row, column, rows: 1, columns: 1, kind: "here" }]);
     const kernels = at(start, moment, channel);
     map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
-      `${atHome(kernels)} of 9 are largest where a shift has its one. From the other three outputs `
-      + `up to ${figure(apart((c) => at(start, moment, c), channel))} apart.`);
+      `${atHome(kernels)} of 9 are largest where a shift has its one. The other three outputs `
+      + `differ by at most ${figure(apart((c) => at(start, moment, c), channel))}.`);
   });
   view.charts.forEach(({ move }) => move(moment));
   const values = starts.map((start, s) => `${TITLES[start].toLowerCase()} `

@@ -256,9 +256,9 @@ function drawKernels(model, data, view, now, pixel, cell) {
   view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
   maps.a.note.append(element("br"), `entropy ${figure(entropy)} (1: all alike)`);
   view.kernelScale.textContent = "Kernels are summed over the "
-    + `${data.sizes.in_planes} input channels, as for a grey input. One scale for all three: blue `
-    + `−${figure(end)}, white 0, red ${figure(end)}, by the square root of the size, so that small `
-    + "weights show. Past the picture's border (dashed) attention reads mirrored pixels and "
+    + `${data.sizes.in_planes} input channels, as if all were alike. One scale for all three: blue `
+    + `−${figure(end)}, white 0, red ${figure(end)}, by the square root of the value, so that small `
+    + "ones show. Past the picture's border (dotted) attention reads mirrored pixels and "
     + "convolution reads zeros.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }

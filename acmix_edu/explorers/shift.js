@@ -312,10 +312,12 @@ function arrow([row, column], [toRow, toColumn], size) {
     + `${y - x / 2}l${-x + y / 2} ${-y - x / 2}`;
 }
 
+// torch.roll takes the displacement of the picture, Shift that of the window.
+const givenTo = (name, delta) => (name === "roll" ? opposite(delta) : delta);
+
 function drawPanels({ panels: views, controls, boxes }, now, here) {
   const { panels, twice, differs, margin, name, a, b, sum } = now;
-  // torch.roll takes the displacement of the picture, Shift that of the window.
-  const call = (delta) => pairOf(["f", ...(name === "roll" ? opposite(delta) : delta)]);
+  const call = (delta) => pairOf(["f", ...givenTo(name, delta)]);
   const titles = { f: "f and the window", first: `f̃ = ${name}${call(a)}`,
     second: `then ${name}${call(b).replace("f", "f̃")}`, once: `at once: ${name}${call(sum)}` };
   const notes = { f: `Drag the window: it goes by ${pairOf(a)}.`,
@@ -381,8 +383,8 @@ function costOf({ f, a, border, name, panels }) {
   const say = (n) => n.toLocaleString("en");
   const [read, read9] = border === "roll" ? [all, 9 * all]
     : [all - channels * panels.first.enters.length, channels * (3 * height - 2) * (3 * width - 2)];
-  return `Memory: ${name} by ${pairOf(a)} reads ${say(read)} values and writes ${say(all)}. The `
-    + `nine of a 3×3 convolution read ${say(read9)} and write ${say(9 * all)}, `
+  return `Memory: ${name} by ${pairOf(givenTo(name, a))} reads ${say(read)} values and writes `
+    + `${say(all)}. The nine of a 3×3 convolution read ${say(read9)} and write ${say(9 * all)}, `
     + `${say(4 * (read9 + 9 * all))} bytes, and multiply nothing.`;
 }
 
@@ -403,8 +405,9 @@ function draw(model, view) {
   view.verdict.textContent = verdictOf(now);
   view.cost.textContent = costOf(now);
   drawLegend(view, now);
-  const second = now.twice ? `, then by ${pairOf(now.b)}` : "";
-  return `${now.name} by ${pairOf(now.a)}${second}. ${view.verdict.textContent}`;
+  const given = [now.a, now.b].map((delta) => pairOf(givenTo(now.name, delta)));
+  const second = now.twice ? `, then by ${given[1]}` : "";
+  return `${now.name} by ${given[0]}${second}. ${view.verdict.textContent}`;
 }
 
 export default explorer({ build, draw });

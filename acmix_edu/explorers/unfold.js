@@ -141,7 +141,7 @@ function short(value) {
   return text.replaceAll("-", "−").replace("+", "");
 }
 
-// Colours follow the square root of the size, so that small weights show.
+// Colours follow the square root of the value, so that small ones show.
 const rooted = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
 
 // Black or white, whichever is easier to read on a colour.
@@ -260,8 +260,9 @@ function drawMaps(view, now, ownSize) {
   maps.slid.title.replaceChildren("2. Move ", element("b", { class: "way" }, wayOf(now.move)[0]));
   const scaleTo = (end) => (end > NOTHING
     ? `blue −${figure(end)}, white 0, red ${figure(end)}` : "zero everywhere");
-  view.scale.textContent = `Multiply, move: ${scaleTo(most)}, by `
-    + "the square root of the size, so that small weights show; hatched: zeros that entered. "
+  view.scale.textContent = `Multiply, move: ${scaleTo(most)}`
+    + (most > NOTHING ? ", by the square root of the value, so that small ones show" : "")
+    + "; hatched: zeros that entered. "
     + `Add, convolution, missing: ${scaleTo(end)}. `
     + `${ownNote(now, ownSize)}Padding ${now.dilation * (now.kernel - 1) / 2}: outside the picture `
     + `counts as zero. Size ${f.height}×${f.width} → ${height}×${width}.`;

@@ -191,10 +191,15 @@ class Wanted:
             sum(int(self.move(ones, d).sum()) for d in moves) for moves in ([self.a], places)
         )
         written = ones.numel()
+        call = (
+            f"roll by ({listed(-n for n in self.a)})"
+            if self.roll
+            else f"Shift by ({listed(self.a)})"
+        )
         assert said == (
-            f"Memory: {'roll' if self.roll else 'Shift'} by ({listed(self.a)}) reads {read:,} "
-            f"values and writes {written:,}. The nine of a 3×3 convolution read {read9:,} and "
-            f"write {9 * written:,}, {4 * (read9 + 9 * written):,} bytes, and multiply nothing."
+            f"Memory: {call} reads {read:,} values and writes {written:,}. The nine of a 3×3 "
+            f"convolution read {read9:,} and write {9 * written:,}, "
+            f"{4 * (read9 + 9 * written):,} bytes, and multiply nothing."
         )
 
 

@@ -40,8 +40,9 @@ class ACmix(nn.Module):
         dilation: of the attention window only.
         backend: how Stage II is computed. None takes a fast form that runs on the
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
-            :func:`acmix_edu.fast.local_attention`. The results are equal up to rounding. Second
-            derivatives and forward-mode differentiation need "unfold".
+            :func:`acmix_edu.fast.local_attention`. The results of finite numbers are equal up to
+            rounding; an infinite one spreads further than its window. Second derivatives and
+            forward-mode differentiation need "unfold" (on small maps they may work without).
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
@@ -53,7 +54,8 @@ class ACmix(nn.Module):
 
     Raises:
         TypeError, ValueError: an argument or an input cannot be used; the message says which,
-            what came and how to mend it. Also ``load_state_dict`` with tensors of another shape.
+            what came and how to mend it.
+        RuntimeError: from ``load_state_dict``, if the tensors have other shapes.
 
     Example:
         >>> layer = ACmix(64, 64)
@@ -103,13 +105,16 @@ class ACmix(nn.Module):
         self.rate1 = nn.Parameter(torch.empty(1))
         self.rate2 = nn.Parameter(torch.empty(1))
         self.reset_parameters()
-        self.register_load_state_dict_pre_hook(_check_state)
 
     def reset_parameters(self) -> None:
         """Set α and β to ½. The layers inside have a ``reset_parameters`` of their own."""
         with torch.no_grad():
             self.rate1.fill_(0.5)
             self.rate2.fill_(0.5)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
+        _check_state(self, state, prefix, errors=rest[-1])
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.project(x)
@@ -137,14 +142,21 @@ class ACmix(nn.Module):
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
 
-        ``fc`` and ``dep_conv`` are multiplied into one convolution. If hooks hang on them (pruning,
-        FSDP, a user's own), they are called one after the other, as in the paper's form.
+        ``fc`` and ``dep_conv`` are multiplied into one convolution. If they do more than their
+        weights say (hooks of pruning or FSDP, an adapter in their place), they are called one after
+        the other, as in the paper's form.
         """
-        if self.backend == "unfold" or is_hooked(self.fc, self.dep_conv):
+        called = self.backend == "unfold" or not (is_plain(self.fc) and is_plain(self.dep_conv))
+        if called or (q.device.type == "cpu" and not self._composing_pays()):
             return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
         heads = self._heads(q, k, v)
         return fast.grouped_convolution(*heads, weight, self.stride, self.backend)
+
+    def _composing_pays(self) -> bool:
+        """Not with many heads: 3k²N multiply-adds against 3k² + k⁴, and less that is moved."""
+        size = self.kernel_conv**2
+        return 3 * size * self.head <= 2 * (3 * size + size**2)
 
     def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""
@@ -302,19 +314,31 @@ def _same_as(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None
     alike(name_b, b, name_a, a)
 
 
-def is_hooked(*modules: nn.Module) -> bool:
-    """Must one of the modules be called, and not only its weight read?"""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+def is_plain(layer: nn.Module) -> bool:
+    """Is reading the layer's weight as good as calling it?"""
+    has_bias = getattr(layer, "bias", None) is not None
+    return computes_as_usual(layer) and not is_hooked(layer) and not has_bias
 
 
-def _check_state(module: ACmix, state: dict, prefix: str, *rest) -> None:
+def computes_as_usual(layer: nn.Module) -> bool:
+    """Has it the forward of ``nn.Conv2d`` or ``LearnableShift``, as parametrized layers have?"""
+    usual = type(layer).forward in (nn.Conv2d.forward, LearnableShift.forward)
+    return usual and "forward" not in vars(layer)
+
+
+def is_hooked(layer: nn.Module) -> bool:
+    """Does something happen when the layer is called, or when its gradient is computed?"""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(layer, name) for name in hooks)
+
+
+def _check_state(module: ACmix, state: dict, prefix: str, errors: list[str]) -> None:
     """Say what a state was saved from if its shapes are others; PyTorch names each of them."""
     came = {name: state.get(prefix + name) for name in module.state_dict()}
     if any(
         isinstance(came[name], torch.Tensor) and came[name].shape != own.shape
         for name, own in module.state_dict().items()
     ):
-        errors = rest[-1]
         errors.append(
             f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
             "build it with the in_planes, out_planes, head and kernel_conv that the state was "

@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
-from acmix_edu.acmix import ACmix, is_hooked
+from acmix_edu.acmix import ACmix, computes_as_usual, is_hooked
 from acmix_edu.attention import position_map
 from acmix_edu.checks import alike, feature_map, pair
 from acmix_edu.fast.halo import is_known
 from acmix_edu.replace import swap
 
 FORMS = ("grouped", "dense")
+STAGES = ("forward", "project", "position_term", "attention_path", "convolution_path", "mix")
+LAYERS = ("conv1", "conv2", "conv3", "conv_p", "fc", "dep_conv")
 
 
 class DeployedACmix(nn.Module):
@@ -37,8 +39,8 @@ class DeployedACmix(nn.Module):
         convolution: the form of the convolution path.
 
     Raises:
-        TypeError, ValueError: module is no ACmix, or has a forward of its own, or an argument
-            cannot be used.
+        TypeError, ValueError: module is no ACmix, or it or one of its layers has a forward of its
+            own, or an argument cannot be used.
 
     Example:
         >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
@@ -52,17 +54,28 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
-        if type(module).forward is not ACmix.forward or "forward" in vars(module):
-            raise TypeError(
-                f"module must compute what ACmix does, but {type(module).__name__} has a forward "
-                "of its own; put what it adds into a module around an ACmix."
-            )
+        for name in STAGES:
+            if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
+                raise TypeError(
+                    f"module must compute what ACmix does, but {type(module).__name__} has a "
+                    f"{name} of its own; put what it adds into a module around an ACmix."
+                )
+        layers = {name: getattr(module, name) for name in LAYERS}
+        for name, layer in layers.items():
+            if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
+                raise TypeError(
+                    f"module.{name} must compute what that of ACmix does, but a "
+                    f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
+                    "into the weights first."
+                )
         if convolution not in FORMS:
             raise ValueError(
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
-        if is_hooked(*module.children()):  # pruning computes its weights when a layer is called
+        if any(
+            map(is_hooked, layers.values())
+        ):  # pruning computes its weights when a layer is called
             with torch.no_grad():
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.in_planes, self.out_planes = module.in_planes, module.out_planes
@@ -153,10 +166,10 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
 def _composed(module: ACmix, convolution: str) -> dict[str, torch.Tensor]:
     """Multiply out, in float64, what depends on the weights alone."""
     layers, stacked = (module.conv1, module.conv2, module.conv3), (3 * module.head, module.head_dim)
-    weight, bias = (
-        torch.cat([_exact(getattr(layer, name)) for layer in layers]).unflatten(0, stacked)
-        for name in ("weight", "bias")
-    )
+    weights = [layer.weight for layer in layers]
+    biases = [w.new_zeros(len(w)) if c.bias is None else c.bias
+              for c, w in zip(layers, weights, strict=True)]  # fmt: skip
+    weight, bias = (torch.cat([*map(_exact, t)]).unflatten(0, stacked) for t in (weights, biases))
     weight, bias = weight.transpose(0, 1), bias.mT  # [d, 3N, in_planes, 1, 1] and [d, 3N]
     composed = {
         "projections": weight.flatten(0, 1),

@@ -148,7 +148,7 @@ class LearnableShift(nn.Module):
 
     def reset_parameters(self) -> None:
         """Set every kernel back to its shift."""
-        with torch.no_grad():
+        with torch.no_grad(), self.weight.device:
             self.weight.copy_(shift_kernels(self.kernel_size).expand_as(self.weight))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,11 @@ class Shifted(ACmix):
         return super().forward(x) + 1
 
 
+class Sharper(ACmix):
+    def mix(self, out_att, out_conv):
+        return super().mix(out_att, out_conv).sigmoid()
+
+
 def trained(**options) -> ACmix:
     """A module whose every weight, bias and rate differs from its start."""
     module = ACmix(6, 16, **options).double()
@@ -128,6 +133,13 @@ def test_what_is_compiled_is_deployed_without_its_compiled_call():
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_projections_without_biases(form):
+    module, x = trained(), torch.randn(1, 6, 9, 8).double()
+    module.conv1.bias = module.conv_p.bias = None
+    torch.testing.assert_close(deploy(module, None, form)(x), module(x))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_autocast_decides_the_dtype(form):
     module = trained().float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -151,6 +163,7 @@ def test_half_precision_is_composed_exactly():
         ((ACmix(4, 4), (0, 3)), ValueError, "size must be at least 1"),
         (("net",), TypeError, "model must be a torch.nn.Module, but a str came"),
         ((Shifted(4, 4),), TypeError, "Shifted has a forward of its own"),
+        ((Sharper(4, 4),), TypeError, "Sharper has a mix of its own"),
     ],
 )
 def test_what_cannot_be_deployed(arguments, error, says):

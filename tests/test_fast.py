@@ -193,6 +193,16 @@ def test_nothing_is_copied_k_squared_times():
     assert unfold.elements == 49 * maps[0].numel()
 
 
+@pytest.mark.parametrize("size", [(2, 90), (90, 2)])
+def test_bands_run_along_the_shorter_side(size):
+    """A query meets the 14 rows or columns around its band of 8, not all 90."""
+    maps = torch.randn(3, 1, 16, *size)
+    with Largest() as chosen:
+        out = local_attention(*maps, 7)
+    assert out.is_contiguous() and chosen.elements <= maps[0].numel()
+    torch.testing.assert_close(out, local_attention(*maps, 7, backend="unfold"))
+
+
 def test_band_attention_copies_nothing():
     maps = torch.randn(3, 1, 64, 14, 14)
     with Largest() as band:

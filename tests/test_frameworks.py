@@ -251,6 +251,54 @@ def test_a_hook_has_its_layer_called(layer):
     assert seen == [layer]
 
 
+class Adapted(nn.Conv2d):
+    """A convolution with a weight beside its own, as adapters have it."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.beside = nn.Parameter(torch.randn_like(self.weight))
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight + self.beside, self.bias)
+
+
+@pytest.mark.parametrize("kind, bias", [(Adapted, False), (nn.Conv2d, True)])
+def test_what_stands_in_the_place_of_fc_is_called(kind, bias):
+    module, x = randomised(8, 8), torch.randn(2, 8, 16, 30)
+    module.fc = kind(12, 9, kernel_size=1, bias=bias)
+    assert_alike(gradients(module, x), gradients(unfolded(module), x))
+    with pytest.raises(TypeError, match=r"module\.fc must compute what that of ACmix does"):
+        deploy(module)
+
+
+@pytest.mark.parametrize("kind", ["backward", "backward_pre"])
+def test_backward_hooks_fire(kind):
+    module, seen = randomised(8, 8), []
+    for layer in (module.fc, module.dep_conv):
+        getattr(layer, f"register_full_{kind}_hook")(lambda layer, *_: seen.append(layer))
+    module(torch.randn(2, 8, 16, 30)).sum().backward()
+    assert seen == [module.dep_conv, module.fc]
+
+
+@pytest.mark.parametrize("heads", [4, 16])
+def test_many_heads_are_not_composed(heads):
+    """With 16 of them the composition would have four times the multiply-adds."""
+    module, x = randomised(32, 32, head=heads), torch.randn(1, 32, 9, 9)
+    q, k, v = module.project(x)
+    with FlopCounterMode(display=False) as counter:
+        path = module.convolution_path(q, k, v)
+    torch.testing.assert_close(path, unfolded(module).convolution_path(q, k, v))
+    by_two = 2 * (27 + 81) * path.numel()
+    assert counter.get_total_flops() == by_two if heads == 16 else by_two * 2  # joined in twos
+
+
+def test_a_shallow_copy_loads_a_state():
+    module = randomised(8, 8)
+    state, shallow = module.state_dict(), copy.copy(module)
+    del module
+    shallow.load_state_dict(state)
+
+
 def test_hooks_fire_once():
     module, seen = randomised(8, 8), []
     for name in ("conv1", "conv2", "conv3", "conv_p"):
@@ -345,16 +393,24 @@ def test_compiled_to_machine_code():
     assert_alike(gradients(module, x, run), gradients(unfolded(module), x))
 
 
-@pytest.mark.parametrize("vary", ["batch", "size"])
-def test_compiled_once_for_all_shapes(vary):
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+def test_compiled_to_machine_code_for_several_sizes():
+    module = randomised(4, 4, head=2)
+    run, count = compiled(module, "inductor")
+    for size in ((20, 21), (24, 18)):
+        x = torch.randn(2, 4, *size)
+        assert_alike(gradients(module, x, run), gradients(unfolded(module), x))
+    assert count.frame_count == 2
+
+
+def test_compiled_once_for_all_batches_and_once_for_each_size():
     module = randomised(8, 8)
     run, count = compiled(module, dynamic=True)
-    shapes = {"batch": [(2, 9, 7), (3, 9, 7), (7, 9, 7)],
-              "size": [(2, 32, 24), (3, 33, 25), (2, 25, 64), (4, 80, 60)]}  # fmt: skip
-    for batch, *size in shapes[vary]:
-        x = torch.randn(batch, 8, *size)
-        torch.testing.assert_close(run(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
-    assert count.frame_count == 1
+    for graphs, size in ((1, (9, 7)), (2, (32, 24)), (3, (33, 25))):
+        for batch in (2, 3, 7):
+            x = torch.randn(batch, 8, *size)
+            torch.testing.assert_close(run(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
+        assert count.frame_count == graphs
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -14,7 +14,15 @@ PACKAGE = Path(acmix_edu.__file__).parent
 STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "acmix", "replace"]
 STORY += ["deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
-HELPERS = {"check_kernel", "check_maps", "is_hooked", "reflect", "swap"}
+HELPERS = {
+    "check_kernel",
+    "check_maps",
+    "computes_as_usual",
+    "is_hooked",
+    "is_plain",
+    "reflect",
+    "swap",
+}
 LATER = ["training", "examples", "exercises", "figures", "explorers"]
 
 

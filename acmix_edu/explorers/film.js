@@ -89,11 +89,11 @@ function chart(name, told) {
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
       element("b", {}, figure(lines[n][moment])), " "]));
   };
-  const ticks = [0, 1, 2, 3].map((third) => Math.round((third * last) / 3));
-  const along = ticks.map((n) => element("span", { style: `left: ${(100 * n) / last}%` },
-    `${n ? "" : "step "}${Object.values(told)[0][n].step}`));  // the moments are not even in time
+  const tick = (n) => element("span", { style: `left: ${(100 * n) / last}%` },
+    `${n ? "" : "step "}${Object.values(told)[0][n].step}`);  // moments are not even in time
+  const ticks = [0, Math.round(last / 2), last].map(tick);
   const plot = element("div", { class: "plot" }, ends, svg,
-    element("div", { class: "along" }, ...along));
+    element("div", { class: "along" }, ...ticks));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
 }
 

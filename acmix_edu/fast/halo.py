@@ -160,9 +160,24 @@ def local_attention(
         >>> torch.testing.assert_close(fast, plain)
     """
     check_maps(q, k, v, kernel_size, pe, stride, dilation)
+    _settle(*q.shape[-2:])
     k = k if pe is None else k - pe
-    form = band_attention if _is_small(q, kernel_size) else halo_attention
-    return form(q, k, v, kernel_size, stride, dilation)
+    if not _is_small(q, kernel_size):
+        return halo_attention(q, k, v, kernel_size, stride, dilation)
+    if q.shape[-1] <= q.shape[-2]:
+        return band_attention(q, k, v, kernel_size, stride, dilation)
+    turned = band_attention(q.mT, k.mT, v.mT, kernel_size, stride, dilation)
+    return turned.mT.contiguous()  # bands run along the shorter side: they are smaller
+
+
+def _settle(*sizes: int) -> None:
+    """Let torch.compile make a graph for these sizes alone.
+
+    It cannot put in order what open sizes make of the tiles. A graph that is exported can.
+    """
+    if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+        for size in sizes:
+            len(range(size))
 
 
 def _is_small(q: torch.Tensor, kernel_size: int) -> bool:

@@ -39,11 +39,12 @@ MOST_FEATURES = 256
 
 
 @kernel
-def this_tile(width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def this_tile(width, TILE: tl.constexpr):
     """Which image of the batch is this program's, and at which pixel does its tile begin?"""
-    tiles_x = tl.cdiv(width, COLUMNS)
-    tile, image = tl.program_id(0), tl.program_id(2).to(tl.int64)  # 64 bits: batches are large
-    return image, tile // tiles_x * ROWS, tile % tiles_x * COLUMNS
+    tiles_x = tl.cdiv(width, TILE[1])
+    tile = tl.program_id(0)
+    image = tl.program_id(2).to(tl.int64)  # 64 bits: batches are large
+    return image, tile // tiles_x * TILE[0], tile % tiles_x * TILE[1]
 
 
 @kernel
@@ -54,31 +55,31 @@ def map_of(f, image, strides, ALIGN: tl.constexpr):
 
 @kernel
 def pixels(
-    y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    y0, x0, height, width, strides,
+    D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr, SIDES: tl.constexpr,
 ):  # fmt: skip
     """Where in memory are the pixels of a rectangle that begins at (y0, x0), and which are there?
 
     All strides but that of x are counted in ALIGNs: so the compiler knows that ALIGN divides them,
     and that ALIGN neighbours can be moved at once.
     """
-    pixel, e = tl.arange(0, ROWS * COLUMNS)[:, None], tl.arange(0, FEATURES)[None, :]
-    y, x = y0 + pixel // COLUMNS, x0 + pixel % COLUMNS
+    pixel, e = tl.arange(0, SIDES[0] * SIDES[1])[:, None], tl.arange(0, FEATURES)[None, :]
+    y, x = y0 + pixel // SIDES[1], x0 + pixel % SIDES[1]
     offset = y * (strides[3] * ALIGN) + x * strides[4] + e * (strides[2] * ALIGN)
     there = (y < height) & (x < width // ALIGN * ALIGN) & (e < D)
-    return offset, there  # [ROWS·COLUMNS, FEATURES]
+    return offset, there  # [pixels, FEATURES]
 
 
 @kernel
 def load(
     f, y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr = False,
+    FEATURES: tl.constexpr, SIDES: tl.constexpr, WHOLE: tl.constexpr = False,
 ):  # fmt: skip
     """Read a rectangle of pixels as the rows of a matrix, with zeros where there is nothing.
 
     WHOLE promises that the map holds all of them: nothing is checked then.
     """
-    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, SIDES)
     if WHOLE and D == FEATURES:
         return tl.load(f + offset)
     return tl.load(f + offset, mask=there, other=0)
@@ -86,11 +87,11 @@ def load(
 
 @kernel
 def store(
-    f, tile, y0, x0, height, width, strides, D: tl.constexpr, ALIGN: tl.constexpr,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    f, tile, y0, x0, height, width, strides,
+    D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr, SIDES: tl.constexpr,
 ):  # fmt: skip
     """Write the rows of a matrix to their pixels."""
-    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, SIDES)
     tl.store(f + offset, tile.to(f.dtype.element_ty), mask=there)
 
 
@@ -145,38 +146,31 @@ def forward_kernel(
     q, k, v, out, lse, row_table, column_table, height, width, scale,
     q_strides, k_strides, v_strides, out_strides,
     D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
-    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
-    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+    STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries against the blocks of keys that it can reach."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, i0, j0 = this_tile(columns, ROWS, COLUMNS)
-    i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    image, i0, j0 = this_tile(columns, TILE)
+    i, j = i0 + tl.arange(0, TILE[0]), j0 + tl.arange(0, TILE[1])
     if ALIKE:  # then k and v have their numbers in the same places, to be computed once
         v_strides = k_strides
     q = map_of(q, image, q_strides, ALIGN)
     k = map_of(k, image, k_strides, ALIGN)
     v = map_of(v, image, v_strides, ALIGN)
     out = map_of(out, image, out_strides, ALIGN)
-    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, TILE)
 
-    top = tl.full([ROWS * COLUMNS], -1e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
-    total = tl.zeros([ROWS * COLUMNS], tl.float32)
-    average = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
-    x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
-    for step in range(STEPS_Y * STEPS_X):
-        y1, x1 = y0 + step // STEPS_X * BLOCK_ROWS, x0 + step % STEPS_X * BLOCK_COLUMNS
-        y, x = y1 + tl.arange(0, BLOCK_ROWS), x1 + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(
-            k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
-        values = load(
-            v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
+    top = tl.full([TILE[0] * TILE[1]], -1e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
+    total = tl.zeros([TILE[0] * TILE[1]], tl.float32)
+    average = tl.zeros([TILE[0] * TILE[1], FEATURES], tl.float32)
+    y0 = block_start(i0 * STRIDE - REACH, height, STEPS[0] * BLOCK[0])
+    x0 = block_start(j0 * STRIDE - REACH, width, STEPS[1] * BLOCK[1]) // ALIGN * ALIGN
+    for step in range(STEPS[0] * STEPS[1]):
+        y1, x1 = y0 + step // STEPS[1] * BLOCK[0], x0 + step % STEPS[1] * BLOCK[1]
+        y, x = y1 + tl.arange(0, BLOCK[0]), x1 + tl.arange(0, BLOCK[1])
+        keys = load(k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES, BLOCK, WHOLE)
+        values = load(v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES, BLOCK, WHOLE)
         row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)
         column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
@@ -190,9 +184,9 @@ def forward_kernel(
         top = new_top
 
     average *= (1 / total)[:, None]
-    store(out, average, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    store(out, average, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, TILE)
     at, there = per_query(lse, image, i, j, rows, columns)
-    tl.store(at, (top * scale + tl.log2(total)).reshape(ROWS, COLUMNS), mask=there)
+    tl.store(at, (top * scale + tl.log2(total)).reshape(TILE[0], TILE[1]), mask=there)
 
 
 @kernel
@@ -201,14 +195,13 @@ def query_gradient_kernel(
     height, width, scale,
     q_strides, k_strides, v_strides, out_strides, grad_out_strides, grad_q_strides,
     D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
-    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
-    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+    STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries again; the weights are recomputed from the logits and their lse."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, i0, j0 = this_tile(columns, ROWS, COLUMNS)
-    i, j = i0 + tl.arange(0, ROWS), j0 + tl.arange(0, COLUMNS)
+    image, i0, j0 = this_tile(columns, TILE)
+    i, j = i0 + tl.arange(0, TILE[0]), j0 + tl.arange(0, TILE[1])
     if ALIKE:
         v_strides = k_strides
     q = map_of(q, image, q_strides, ALIGN)
@@ -217,32 +210,24 @@ def query_gradient_kernel(
     out = map_of(out, image, out_strides, ALIGN)
     grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
     grad_q = map_of(grad_q, image, grad_q_strides, ALIGN)
-    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
-    outputs = load(out, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
-    grads = load(
-        grad_out, i0, j0, rows, columns, grad_out_strides, D, ALIGN, FEATURES, ROWS, COLUMNS
-    )
+    queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, TILE)
+    outputs = load(out, i0, j0, rows, columns, out_strides, D, ALIGN, FEATURES, TILE)
+    grads = load(grad_out, i0, j0, rows, columns, grad_out_strides, D, ALIGN, FEATURES, TILE)
 
     at, there = per_query(lse, image, i, j, rows, columns)
-    norm = tl.load(at, mask=there, other=0).reshape(ROWS * COLUMNS)
+    norm = tl.load(at, mask=there, other=0).reshape(TILE[0] * TILE[1])
     mean = tl.sum(grads.to(tl.float32) * outputs.to(tl.float32), 1)  # Σ_o a_o·(∂L/∂a_o)
     at, there = per_query(delta, image, i, j, rows, columns)
-    tl.store(at, mean.reshape(ROWS, COLUMNS), mask=there)
+    tl.store(at, mean.reshape(TILE[0], TILE[1]), mask=there)
 
-    gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    y0 = block_start(i0 * STRIDE - REACH, height, STEPS_Y * BLOCK_ROWS)
-    x0 = block_start(j0 * STRIDE - REACH, width, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
-    for step in range(STEPS_Y * STEPS_X):
-        y1, x1 = y0 + step // STEPS_X * BLOCK_ROWS, x0 + step % STEPS_X * BLOCK_COLUMNS
-        y, x = y1 + tl.arange(0, BLOCK_ROWS), x1 + tl.arange(0, BLOCK_COLUMNS)
-        keys = load(
-            k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
-        values = load(
-            v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
+    gradient = tl.zeros([TILE[0] * TILE[1], FEATURES], tl.float32)
+    y0 = block_start(i0 * STRIDE - REACH, height, STEPS[0] * BLOCK[0])
+    x0 = block_start(j0 * STRIDE - REACH, width, STEPS[1] * BLOCK[1]) // ALIGN * ALIGN
+    for step in range(STEPS[0] * STEPS[1]):
+        y1, x1 = y0 + step // STEPS[1] * BLOCK[0], x0 + step % STEPS[1] * BLOCK[1]
+        y, x = y1 + tl.arange(0, BLOCK[0]), x1 + tl.arange(0, BLOCK[1])
+        keys = load(k, y1, x1, height, width, k_strides, D, ALIGN, FEATURES, BLOCK, WHOLE)
+        values = load(v, y1, x1, height, width, v_strides, D, ALIGN, FEATURES, BLOCK, WHOLE)
         row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)
         column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         logits = tl.dot(queries, keys.T, combine(row, column), input_precision=PRECISION)
@@ -252,9 +237,7 @@ def query_gradient_kernel(
         gradient += tl.dot(grad_logits.to(keys.dtype), keys, input_precision=PRECISION)
 
     gradient *= scale * 0.6931471805599453  # ln 2: scale is 1/√d in base 2
-    store(
-        grad_q, gradient, i0, j0, rows, columns, grad_q_strides, D, ALIGN, FEATURES, ROWS, COLUMNS
-    )
+    store(grad_q, gradient, i0, j0, rows, columns, grad_q_strides, D, ALIGN, FEATURES, TILE)
 
 
 @kernel
@@ -263,14 +246,13 @@ def key_gradient_kernel(
     height, width, scale,
     q_strides, k_strides, v_strides, grad_out_strides, grad_k_strides, grad_v_strides,
     D: tl.constexpr, STRIDE: tl.constexpr, REACH: tl.constexpr, MARGIN: tl.constexpr,
-    ALIGN: tl.constexpr, FEATURES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, STEPS_Y: tl.constexpr,
-    STEPS_X: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+    STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of keys against the blocks of queries that can reach it: nothing is scattered."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-    image, y0, x0 = this_tile(width, ROWS, COLUMNS)
-    y, x = y0 + tl.arange(0, ROWS), x0 + tl.arange(0, COLUMNS)
+    image, y0, x0 = this_tile(width, TILE)
+    y, x = y0 + tl.arange(0, TILE[0]), x0 + tl.arange(0, TILE[1])
     if ALIKE:
         grad_out_strides = q_strides
     q = map_of(q, image, q_strides, ALIGN)
@@ -279,30 +261,26 @@ def key_gradient_kernel(
     grad_out = map_of(grad_out, image, grad_out_strides, ALIGN)
     grad_k = map_of(grad_k, image, grad_k_strides, ALIGN)
     grad_v = map_of(grad_v, image, grad_v_strides, ALIGN)
-    keys = load(k, y0, x0, height, width, k_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
-    values = load(v, y0, x0, height, width, v_strides, D, ALIGN, FEATURES, ROWS, COLUMNS)
+    keys = load(k, y0, x0, height, width, k_strides, D, ALIGN, FEATURES, TILE)
+    values = load(v, y0, x0, height, width, v_strides, D, ALIGN, FEATURES, TILE)
 
-    key_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
-    value_gradient = tl.zeros([ROWS * COLUMNS, FEATURES], tl.float32)
+    key_gradient = tl.zeros([TILE[0] * TILE[1], FEATURES], tl.float32)
+    value_gradient = tl.zeros([TILE[0] * TILE[1], FEATURES], tl.float32)
     i0 = tl.cdiv(tl.maximum(y0 - REACH, 0), STRIDE)
     j0 = tl.cdiv(tl.maximum(x0 - REACH, 0), STRIDE)
-    i0 = block_start(i0, rows, STEPS_Y * BLOCK_ROWS)
-    j0 = block_start(j0, columns, STEPS_X * BLOCK_COLUMNS) // ALIGN * ALIGN
-    for step in range(STEPS_Y * STEPS_X):
-        i1, j1 = i0 + step // STEPS_X * BLOCK_ROWS, j0 + step % STEPS_X * BLOCK_COLUMNS
-        i, j = i1 + tl.arange(0, BLOCK_ROWS), j1 + tl.arange(0, BLOCK_COLUMNS)
-        queries = load(
-            q, i1, j1, rows, columns, q_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
+    i0 = block_start(i0, rows, STEPS[0] * BLOCK[0])
+    j0 = block_start(j0, columns, STEPS[1] * BLOCK[1]) // ALIGN * ALIGN
+    for step in range(STEPS[0] * STEPS[1]):
+        i1, j1 = i0 + step // STEPS[1] * BLOCK[0], j0 + step % STEPS[1] * BLOCK[1]
+        i, j = i1 + tl.arange(0, BLOCK[0]), j1 + tl.arange(0, BLOCK[1])
+        queries = load(q, i1, j1, rows, columns, q_strides, D, ALIGN, FEATURES, BLOCK, WHOLE)
         grads = load(
-            grad_out, i1, j1, rows, columns, grad_out_strides, D, ALIGN, FEATURES,
-            BLOCK_ROWS, BLOCK_COLUMNS, WHOLE,
-        )  # fmt: skip
+            grad_out, i1, j1, rows, columns, grad_out_strides, D, ALIGN, FEATURES, BLOCK, WHOLE
+        )
         at, there = per_query(lse, image, i, j, rows, columns)
-        norm = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
+        norm = tl.load(at, mask=there, other=0).reshape(BLOCK[0] * BLOCK[1])
         at, there = per_query(delta, image, i, j, rows, columns)
-        mean = tl.load(at, mask=there, other=0).reshape(BLOCK_ROWS * BLOCK_COLUMNS)
+        mean = tl.load(at, mask=there, other=0).reshape(BLOCK[0] * BLOCK[1])
         row = log_multiplicity(row_table, i, y, STRIDE, MARGIN)  # m(i, y), not m(y, i)
         column = log_multiplicity(column_table, j, x, STRIDE, MARGIN)
         bias = combine(row.T, column.T)
@@ -314,14 +292,8 @@ def key_gradient_kernel(
         key_gradient += tl.dot(grad_logits.to(queries.dtype), queries, input_precision=PRECISION)
 
     key_gradient *= scale * 0.6931471805599453
-    store(
-        grad_k, key_gradient, y0, x0, height, width, grad_k_strides, D, ALIGN, FEATURES,
-        ROWS, COLUMNS,
-    )  # fmt: skip
-    store(
-        grad_v, value_gradient, y0, x0, height, width, grad_v_strides, D, ALIGN, FEATURES,
-        ROWS, COLUMNS,
-    )  # fmt: skip
+    store(grad_k, key_gradient, y0, x0, height, width, grad_k_strides, D, ALIGN, FEATURES, TILE)
+    store(grad_v, value_gradient, y0, x0, height, width, grad_v_strides, D, ALIGN, FEATURES, TILE)
 
 
 def margin(reach: int, stride: int) -> int:
@@ -350,7 +322,13 @@ def log_table(
     return math.sqrt(d) * F.pad(counts, (beyond, beyond, 0, LARGEST)).float().log()
 
 
-kept_table = functools.lru_cache(maxsize=256)(log_table)
+@functools.lru_cache(maxsize=256)
+def kept_table(*arguments) -> torch.Tensor:
+    """A table that other streams may read, too: it is ready when it is handed out."""
+    table = log_table(*arguments)
+    if table.is_cuda:
+        torch.cuda.current_stream(table.device).synchronize()
+    return table
 
 
 def tables(make, k: torch.Tensor, kernel_size: int, stride: int, dilation: int) -> list:
@@ -405,10 +383,10 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
         spans = [(side - 1) * stride + 2 * reach + 1 for side in TILE]
         slack = -reach % align
     tf32 = tf32_is_allowed()
-    block_rows, block_columns, warps = block_shape(features, q.dtype, tf32, q.device)
-    steps_y = -(-min(spans[0], other[0]) // block_rows)
-    steps_x = -(-min(spans[1] + slack, other[1]) // block_columns)
-    whole = steps_y * block_rows <= other[0] and steps_x * block_columns <= other[1]
+    *block, warps = block_shape(features, q.dtype, tf32, q.device)
+    reached = min(spans[0], other[0]), min(spans[1] + slack, other[1])
+    steps = tuple(-(-a // b) for a, b in zip(reached, block, strict=True))
+    whole = all(n * b <= o for n, b, o in zip(steps, block, other, strict=True))
     tiles = -(-tiled[0] // TILE[0]) * -(-tiled[1] // TILE[1])
     with torch.cuda.device_of(q):
         kernel[tiles, heads, batch](
@@ -417,8 +395,7 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
             *(in_aligns(f, align) for f in maps),
             D=d, STRIDE=stride, REACH=reach, MARGIN=margin(reach, stride), ALIGN=align,
             FEATURES=features,
-            ROWS=TILE[0], COLUMNS=TILE[1], BLOCK_ROWS=block_rows, BLOCK_COLUMNS=block_columns,
-            STEPS_Y=steps_y, STEPS_X=steps_x, WHOLE=whole,
+            TILE=TILE, BLOCK=tuple(block), STEPS=steps, WHOLE=whole,
             ALIKE=pair[0].stride() == pair[1].stride(),
             PRECISION="tf32" if tf32 else "ieee", num_warps=warps, num_stages=1,
         )  # fmt: skip

@@ -161,7 +161,7 @@ def check_words(read, wanted):
         read_pixels = [(row + i, column + j) for i in lattice for j in lattice]
         height, width = wanted.x.shape[2:]
         assert read["crossed"] == [not (0 <= i < height and 0 <= j < width) for i, j in read_pixels]
-    scale = r"(?:blue −(\S+), white 0, red (\S+?)|zero everywhere)[,.] "
+    scale = r"(?:blue −(\S+), white 0, red (\S+?)|zero everywhere)[,.;] "
     for texts, end in zip(re.findall(scale, read["scale"]), (wanted.most, wanted.end), strict=True):
         assert all(close(text, end, 3) for text in texts) if end > 1e-12 else texts == ("", "")
     sides = ["×".join(map(str, m.shape[-2:])) for m in (wanted.x, wanted.missing)]

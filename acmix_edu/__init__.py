@@ -65,7 +65,7 @@ from acmix_edu.cost import (  # isort: skip
     total,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ACmix",

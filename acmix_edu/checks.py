@@ -79,10 +79,10 @@ def pair(name: str, value, least: int = 1) -> tuple[int, int]:
 def floating(name: str, x: torch.Tensor) -> torch.Tensor:
     """Return ``x`` if it is a floating-point tensor."""
     if not isinstance(x, torch.Tensor):
-        raise TypeError(
-            f"{name} must be a torch.Tensor, but a {type(x).__name__} came; "
-            f"convert it with torch.as_tensor({name})."
-        )
+        mend = f"convert it with torch.as_tensor({name})"
+        if isinstance(x, torch.fx.Proxy):
+            mend = "let torch.fx take the module for a leaf, or use torch.export"
+        raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came; {mend}.")
     if not x.is_floating_point():
         raise TypeError(
             f"{name} must hold floating-point numbers, but its dtype is {x.dtype}; "

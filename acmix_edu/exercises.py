@@ -21,7 +21,7 @@ def check(answer, expected, hint: str = "") -> bool:
         True for a right answer.
     """
     if answer is ...:
-        print("Not answered yet: put your answer in place of the three dots.")
+        print("Not answered yet: replace the three dots.")
         return False
     right = _equal(answer, expected)
     print("✓ Right." if right else "✗ Not yet. " + hint)

@@ -1,9 +1,11 @@
-"""How many registers and how much shared memory do the Triton kernels need on each GPU?
+"""How many instructions, registers and shared bytes do the Triton kernels need on each GPU?
 
 Run it from the root of the repository: ``python benchmarks/triton_aot.py``. No GPU is needed: each
 kernel is compiled ahead of time, with the arguments that the package itself would launch it with,
 for a T4 (compute capability 7.5), an A100 (8.0), an L4 or RTX 40 (8.9), an H100 (9.0), a B200
-(10.0) and an RTX 50 (12.0). A stack above zero holds registers that were spilled to memory.
+(10.0) and an RTX 50 (12.0). Instructions are those of the program as it is written down: what is in
+a loop counts once, and the forward kernel at 56×56 has no loop. A stack above zero holds registers
+that were spilled to memory.
 Options: ``--kernel-size 7``, ``--head-dims 16 32 64 128``.
 """
 
@@ -33,6 +35,7 @@ KERNELS = [
     *(triton_attention.key_gradient_kernel, triton_convolution.convolution_kernel),
     triton_convolution.weight_gradient_kernel,
 ]
+COLUMNS = ["warps", "instructions", "registers", "stack", "shared"]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -80,15 +83,17 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, tf
 
 
 def resources(kernel) -> dict[str, int]:
-    """Registers and stack bytes of a thread, shared bytes of a program, warps."""
+    """Instructions, registers and stack bytes of a thread, shared bytes of a program, warps."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [CUOBJDUMP, "--dump-resource-usage", file.name]
+        command = [CUOBJDUMP, "--dump-resource-usage", "--dump-sass", file.name]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP)\S", text, re.MULTILINE))
     registers, stack = (int(re.search(rf"{key}:(\d+)", text)[1]) for key in ("REG", "STACK"))
     metadata = kernel.metadata
     return {
+        "instructions": instructions,
         "registers": registers,
         "stack": stack,
         "shared": metadata.shared,
@@ -102,7 +107,8 @@ def main() -> int:
     parser.add_argument("--head-dims", type=int, nargs="+", default=[16, 32, 64, 128])
     options = parser.parse_args()
     print(f"Triton {triton.__version__}, kernel_size {options.kernel_size}, a 56×56 map")
-    print(f"GPU  dtype     layout  head_dim  {'kernel':<26}  warps  registers  stack  shared")
+    columns = "  ".join(COLUMNS)
+    print(f"GPU  dtype     layout  head_dim  {'kernel':<26}  {columns}")
     failed = False
     for capability, limit in SHARED.items():
         modes = [(dtype, False) for dtype in dtypes(capability)]
@@ -117,8 +123,8 @@ def main() -> int:
                     for kernel, r in found.items():
                         print(
                             f"{capability[0]}.{capability[1]}  {name:<8}  {layout:<6}  "
-                            f"{head_dim:>8}  {kernel:<26}  {r['warps']:>5}  {r['registers']:>9}  "
-                            f"{r['stack']:>5}  {r['shared']:>6}",
+                            f"{head_dim:>8}  {kernel:<26}  "
+                            + "  ".join(f"{r[column]:>{len(column)}}" for column in COLUMNS),
                             flush=True,
                         )
                         failed |= r["shared"] > limit

@@ -292,6 +292,19 @@ def test_many_heads_are_not_composed(heads):
     assert counter.get_total_flops() == by_two if heads == 16 else by_two * 2  # joined in twos
 
 
+def test_a_symbolic_trace_is_told_what_to_do():
+    with pytest.raises(TypeError, match=r"a Proxy came; let torch\.fx take the module for a leaf"):
+        torch.fx.symbolic_trace(randomised(8, 8))
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, ACmix) or super().is_leaf_module(module, name)
+
+    network = nn.Sequential(randomised(8, 8), nn.ReLU())
+    traced, x = torch.fx.GraphModule(network, Tracer().trace(network)), torch.randn(1, 8, 5, 5)
+    assert torch.equal(traced(x), network(x))
+
+
 def test_a_shallow_copy_loads_a_state():
     module = randomised(8, 8)
     state, shallow = module.state_dict(), copy.copy(module)

@@ -161,7 +161,7 @@ def forward_kernel(
     out = map_of(out, image, out_strides, ALIGN)
     queries = load(q, i0, j0, rows, columns, q_strides, D, ALIGN, FEATURES, TILE)
 
-    top = tl.full([TILE[0] * TILE[1]], -1e38, tl.float32)  # finite: −∞ − top is −∞, never NaN
+    top = tl.full([TILE[0] * TILE[1]], -1e38, tl.float32)  # finite: −∞ − top is never NaN
     total = tl.zeros([TILE[0] * TILE[1]], tl.float32)
     average = tl.zeros([TILE[0] * TILE[1], FEATURES], tl.float32)
     y0 = block_start(i0 * STRIDE - REACH, height, STEPS[0] * BLOCK[0])

@@ -303,11 +303,13 @@ def follow_each_other(page, name):
 
 def pixel_and_cell(page):
     """A pixel by the mouse and by the arrow keys; then a cell of the notebook sets traits."""
-    shown, box = show(page, "mixing", twin("mixing")), None
-    while box != (box := shown.frame("picture").bounding_box()):
-        page.wait_for_timeout(200)  # JupyterLab lays its cells out late
-    page.mouse.click(*shown.place("picture", 10, 20))
-    assert state(shown, "mixing")["pixel"] == [10, 20]
+    shown = show(page, "mixing", twin("mixing"))
+
+    def chosen():  # JupyterLab lays its cells out late: the picture may move under the pointer
+        page.mouse.click(*shown.place("picture", 10, 20))
+        return state(shown, "mixing")["pixel"] == [10, 20]
+
+    wait_until(chosen, 20, "a click chooses its pixel")
     shown.frame("picture").focus()
     page.keyboard.press("ArrowUp")
     page.mouse.move(0, 0)

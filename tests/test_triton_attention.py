@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from acmix_edu import fast
 from acmix_edu.fast import (
     grouped_convolution,
     multiplicity,
@@ -95,6 +96,13 @@ def fake_maps(dtype=torch.float32, leading=(1, 2), d=16, device="cuda"):
         return [torch.empty(*leading, d, 7, 7, dtype=dtype, device=device) for _ in range(3)]
 
 
+def pretend(monkeypatch, capability, driver=lambda: None):
+    """Pretend that this machine has a GPU."""
+    monkeypatch.setattr(triton_base, "no_driver", driver)
+    for module in (triton_base, triton_attention):
+        monkeypatch.setattr(module, "capability", lambda _: capability)
+
+
 @linux
 @pytest.mark.parametrize(
     ("capability", "maps", "sentence"),
@@ -115,10 +123,35 @@ def fake_maps(dtype=torch.float32, leading=(1, 2), d=16, device="cuda"):
     ],
 )
 def test_why_not(capability, maps, sentence, monkeypatch):
-    for module in (triton_base, triton_attention):
-        monkeypatch.setattr(module, "capability", lambda _: capability)
+    pretend(monkeypatch, capability)
     reason = why_not(*fake_maps(**maps))
     assert reason is None if sentence is None else sentence in reason
+
+
+@linux
+def test_without_a_compiler_the_plain_form_runs(monkeypatch, tmp_path):
+    """As in a container with a GPU but without gcc: PyTorch works there, Triton does not."""
+    from triton.backends.nvidia import driver
+    from triton.runtime.driver import DriverConfig
+
+    monkeypatch.setattr(triton_base.triton.runtime, "driver", DriverConfig())
+    monkeypatch.setattr(driver.CudaDriver, "is_active", lambda: True)
+    monkeypatch.setattr(driver, "library_dirs", list)  # libcuda.so is there
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(fast.halo, "local_attention", lambda *_: "the plain form")
+    pretend(monkeypatch, (9, 0), driver=triton_base.no_driver)
+    triton_base._driver_failure.cache_clear()
+    maps = fake_maps()
+    with maps[0].fake_mode, pytest.warns(UserWarning, match="C compiler.*slower without") as warned:
+        reason = why_not(*maps)
+        assert reason.startswith("Triton cannot start kernels here: Failed to find C compiler.")
+        assert fast.local_attention(*maps, 7) == "the plain form"
+        with pytest.raises(RuntimeError, match="backend='triton' cannot be used: Triton cannot"):
+            fast.local_attention(*maps, 7, backend="triton")
+    assert len(warned) == 1
+    triton_base._driver_failure.cache_clear()
 
 
 @linux
@@ -135,7 +168,7 @@ def test_why_not_is_raised():
 
 @linux
 def test_why_not_of_the_convolution(monkeypatch):
-    monkeypatch.setattr(triton_base, "capability", lambda _: (9, 0))
+    pretend(monkeypatch, (9, 0))
     with FakeTensorMode():
         few, many = (torch.empty(1, n, 4, 7, 7, device="cuda") for n in (16, 17))
     assert triton_convolution.why_not(few, few, few) is None
@@ -152,8 +185,7 @@ def test_numbers_of_an_image_are_told_apart_by_32_bits(
     step, side, attention, convolution, monkeypatch
 ):
     """Two heads of two features; far apart in memory, or as large as three gradients allow."""
-    for module in (triton_base, triton_attention):
-        monkeypatch.setattr(module, "capability", lambda _: (9, 0))
+    pretend(monkeypatch, (9, 0))
     with FakeTensorMode():
         f = torch.empty(2**32, device="cuda")
         sizes, steps = (1, 3, 1, side, side), (1, step or side**2, 1, side, 1)

@@ -179,16 +179,16 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
     f_out: ["Output", out] };
   for (const [name, [label, values]] of Object.entries(shown)) {
     const rms = figure(norm(values) / Math.sqrt(values.length));
-    maps[name].draw(values, height, width, -end, end, SIGNED);
+    maps[name].draw(values.map(root), height, width, -root(end), root(end), SIGNED);
     const seeded = name === "f_conv" && model.get("kernel_conv") !== model.get("sizes").kernel_conv;
     maps[name].say(`${label}, output channel ${c}; root mean square ${rms}`,
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
   }
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
   view.scale.textContent = `Output channel ${c}, on one scale: blue −${figure(end)}, white 0, `
-    + `red ${figure(end)}. The attention path orders its channels by head (head ${head}, `
-    + `dimension ${e}), the convolution path by dimension (group ${Math.floor(c / heads)}, `
-    + `kernel ${c % heads}): the sum pairs them by number.`;
+    + `red ${figure(end)}, by the square root of the value. The attention path orders its channels `
+    + `by head (head ${head}, dimension ${e}), the convolution path by dimension (group `
+    + `${Math.floor(c / heads)}, kernel ${c % heads}): the sum pairs them by number.`;
 }
 
 function drawShare(model, data, view, norms) {

@@ -1,5 +1,8 @@
 """What the Triton kernels share: where they can run, and how PyTorch gets to know them."""
 
+import functools
+import warnings
+
 import torch
 from torch.autograd import forward_ad
 
@@ -29,6 +32,24 @@ INTERPRETED = triton is not None and not isinstance(_nothing, triton.JITFunction
 def capability(device: torch.device) -> tuple[int, int]:
     """Return the device's compute capability; Triton's interpreter can do what 8.0 can."""
     return (8, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
+
+
+@torch.compiler.assume_constant_result  # asked once, and not traced
+def no_driver() -> str | None:
+    """Say why Triton can start no kernel on this machine's GPU; None where it can."""
+    return None if INTERPRETED else _driver_failure()
+
+
+@functools.cache
+def _driver_failure() -> str | None:
+    """Let Triton build what starts its kernels, for which it needs a C compiler and Python.h."""
+    try:
+        _ = triton.runtime.driver.active.utils
+    except Exception as error:  # of many kinds: what is missing is found by a compiler or a linker
+        found = " ".join(str(error).split()).removesuffix(".")
+        reason = f"Triton cannot start kernels here: {found}."
+        warnings.warn(f"{reason} ACmix is slower without them.", stacklevel=2)
+        return reason
 
 
 def cast_to(f: torch.Tensor) -> torch.dtype:
@@ -62,7 +83,7 @@ def no_triton(f: torch.Tensor) -> str | None:
         return f"The Triton kernel computes in float32, float16 or bfloat16, not in {dtype}."
     if dtype == torch.bfloat16 and (INTERPRETED or found < (8, 0)):
         return "bfloat16 needs compute capability 8.0; use float16 or float32."
-    return None
+    return no_driver()
 
 
 def too_large(*maps: torch.Tensor, copies: int = 1) -> str | None:

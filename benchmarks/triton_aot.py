@@ -24,7 +24,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from acmix_edu import split_heads
-from acmix_edu.fast import triton_attention, triton_convolution
+from acmix_edu.fast import triton_attention, triton_banded, triton_convolution
 
 SHARED = {  # bytes that a program may have
     (7, 5): 64 * 1024, (8, 0): 163 * 1024, (8, 9): 99 * 1024, (9, 0): 227 * 1024,
@@ -34,6 +34,8 @@ KERNELS = [
     *(triton_attention.forward_kernel, triton_attention.query_gradient_kernel),
     *(triton_attention.key_gradient_kernel, triton_convolution.convolution_kernel),
     triton_convolution.weight_gradient_kernel,
+    triton_banded.banded_kernel,
+    triton_banded.banded_weight_gradient_kernel,
 ]
 COLUMNS = ["warps", "instructions", "registers", "stack", "shared"]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -69,9 +71,8 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, tf
     weight = torch.zeros(2 * head_dim, 6, 3, 3, dtype=dtype)
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(triton.runtime.driver, "_active", device))
-        patches.enter_context(
-            mock.patch.object(triton_attention, "capability", lambda _: capability)
-        )
+        for module in (triton_attention, triton_banded):
+            patches.enter_context(mock.patch.object(module, "capability", lambda _: capability))
         patches.enter_context(mock.patch.object(triton_attention, "tf32_is_allowed", lambda: tf32))
         for kernel in KERNELS:
             patches.enter_context(instead(kernel))

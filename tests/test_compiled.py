@@ -9,9 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from triton_cases import CUTS, check, check_convolution, check_cut_out
+from triton_cases import (
+    BANDED,
+    CUTS,
+    check,
+    check_convolution,
+    check_convolution_of_cut_out,
+    check_cut_out,
+)
 
-from acmix_edu.fast import triton_attention, triton_convolution
+from acmix_edu.fast import triton_attention, triton_banded, triton_convolution
 
 if sys.platform != "linux":
     pytest.skip("Triton is published for Linux only", allow_module_level=True)
@@ -27,6 +34,8 @@ KERNELS = [
     triton_attention.key_gradient_kernel,
     triton_convolution.convolution_kernel,
     triton_convolution.weight_gradient_kernel,
+    triton_banded.banded_kernel,
+    triton_banded.banded_weight_gradient_kernel,
 ]
 GPUS = {  # compute capability: dtypes
     (7, 5): [torch.float32, torch.float16],
@@ -79,7 +88,8 @@ def gpu(request, monkeypatch):
         get_current_target=lambda: GPUTarget("cuda", number, 32),
     )
     monkeypatch.setattr(triton.runtime.driver, "_active", driver)
-    monkeypatch.setattr(triton_attention, "capability", lambda _: request.param)
+    for module in (triton_attention, triton_banded):
+        monkeypatch.setattr(module, "capability", lambda _: request.param)
     for module in (triton_attention, triton_convolution):
         monkeypatch.setattr(module, "no_triton", lambda _: None)
     for kernel in KERNELS:
@@ -97,6 +107,8 @@ def test_attention(gpu, dtype, size, k, stride, dilation, layout):
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_map_cut_out_of_a_wider_one(gpu, cut):
     check_cut_out(*cut)
+    if cut[2] == 1:
+        check_convolution_of_cut_out(*cut[:2])
 
 
 @pytest.mark.parametrize("gpu", [(7, 5), (9, 0)], indirect=True, ids=str)
@@ -109,6 +121,13 @@ def test_logits_of_ten_thousand(gpu, dtype):
 @pytest.mark.parametrize(("gpu", "dtype"), ON, indirect=["gpu"], ids=str)
 def test_convolution(gpu, dtype, size, k, stride, dilation, layout):
     check_convolution(size, 3, stride, layout, seed=0, dtype=dtype)
+
+
+@pytest.mark.parametrize(("size", "k", "layout"), BANDED)
+@pytest.mark.parametrize("gpu", [(8, 0), (9, 0), (12, 0)], indirect=True, ids=str)
+def test_convolution_by_banded_matrices(gpu, size, k, layout, monkeypatch):
+    monkeypatch.setattr(triton_banded, "PROGRAMS", 12)  # so that each has several tiles
+    check_convolution(size, k, 1, layout, seed=0, dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("gpu", [(8, 0)], indirect=True, ids=str)

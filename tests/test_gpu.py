@@ -12,6 +12,7 @@ from triton_cases import (
     CUTS,
     check,
     check_convolution,
+    check_convolution_of_cut_out,
     check_cut_out,
     configuration,
     convolution,
@@ -22,7 +23,7 @@ from triton_cases import (
 from acmix_edu import ACmix
 from acmix_edu import local_attention as plain_attention
 from acmix_edu.fast import local_attention as fast_attention
-from acmix_edu.fast import triton_attention, triton_convolution
+from acmix_edu.fast import triton_attention, triton_banded, triton_convolution
 from acmix_edu.fast.triton_attention import local_attention
 
 pytestmark = [
@@ -75,6 +76,13 @@ def test_convolution(seed, cuda):
     check_convolution(**convolution(seed, pixels=400), device=cuda)
 
 
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("seed", range(4100, 4130))
+def test_convolution_in_half_precision(seed, dtype, cuda):
+    skip_without(dtype, cuda)
+    check_convolution(**convolution(seed, pixels=400), dtype=dtype, device=cuda)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
 @pytest.mark.parametrize("size", [(2, 4, 16, 56, 56), (2, 4, 64, 14, 14), (1, 4, 128, 7, 7)])
@@ -99,6 +107,7 @@ def test_halo_attention(side, dtype, cuda):
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_map_cut_out_of_a_wider_one(cut, cuda):
     check_cut_out(*cut, cuda)
+    check_convolution_of_cut_out(*cut[:2], cuda)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -224,10 +233,15 @@ def test_acmix(golden, layout, cuda):
 
 def test_the_kernel_is_the_default(cuda, monkeypatch):
     calls = []
-    for module, name in ((triton_attention, "launch"), (triton_convolution, "convolve")):
-        run = getattr(module, name)
+    launches = [(triton_attention, "launch"), (triton_convolution, "convolve")]
+    for module, name in [*launches, (triton_banded, "convolve")]:
+        run, called = getattr(module, name), f"{module.__name__.split('_')[-1]}.{name}"
         monkeypatch.setattr(
-            module, name, lambda *a, n=name, f=run, **k: calls.append(n) or f(*a, **k)
+            module, name, lambda *a, n=called, f=run, **k: calls.append(n) or f(*a, **k)
         )
-    ACmix(16, 16).to(cuda)(torch.randn(1, 16, 14, 14, device=cuda))
-    assert calls == ["launch", "convolve"]
+    layer, x = ACmix(16, 16).to(cuda), torch.randn(1, 16, 14, 14, device=cuda)
+    layer(x)
+    assert calls == ["attention.launch", "convolution.convolve"]
+    if torch.cuda.get_device_capability(cuda) >= (8, 0):
+        layer.half()(x.half())
+        assert calls[2:] == ["attention.launch", "banded.convolve"]

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import ACmix, split_heads
 from acmix_edu import local_attention as plain_attention
-from acmix_edu.fast import grouped_convolution, triton_convolution
+from acmix_edu.fast import grouped_convolution, triton_banded, triton_convolution
 from acmix_edu.fast.triton_attention import local_attention
 
 CPU = torch.device("cpu")
@@ -347,8 +347,52 @@ def test_convolution(seed):
     check_convolution(**convolution(seed))
 
 
-def test_convolution_in_half_precision():
-    check_convolution((2, 4, 3, 5, 4), 3, 1, "BCHW", 0, dtype=torch.float16)
+BANDED = [  # size, kernel_size, layout: several tiles down and across, blocks of heads, odd widths
+    ((2, 4, 3, 5, 4), 3, "BCHW"),
+    ((1, 2, 2, 66, 20), 3, "chunks"),
+    ((3, 5, 1, 7, 9), 5, "BCHW"),
+    ((2, 1, 2, 17, 8), 7, "columns first"),
+    ((1, 3, 2, 3, 18), 9, "BCHW"),
+    ((2, 9, 1, 2, 3), 1, "BCHW"),
+]
+
+
+@pytest.mark.parametrize(("size", "kernel_size", "layout"), BANDED)
+def test_convolution_by_banded_matrices(size, kernel_size, layout, monkeypatch):
+    monkeypatch.setattr(triton_banded, "PROGRAMS", 12)  # so that each has several tiles
+    calls = []
+    for name in ("convolve", "weight_gradient"):
+        run = getattr(triton_banded, name)
+        monkeypatch.setattr(
+            triton_banded, name, lambda *a, f=run, n=name, **k: calls.append(n) or f(*a, **k)
+        )
+    check_convolution(size, kernel_size, 1, layout, 0, dtype=torch.float16)
+    assert calls == ["convolve", "convolve", "weight_gradient"]
+
+
+@pytest.mark.parametrize("cut", [(0, 8), (1, 8), (0, 9)])
+def test_convolution_of_maps_cut_out_of_wider_ones(cut):
+    check_convolution_of_cut_out(*cut)
+
+
+def check_convolution_of_cut_out(first, width, device=CPU):
+    """As check_cut_out, for the convolution."""
+    maps = torch.randn(3, 1, 2, 3, 6, 12, device=device).half()[..., first : first + width]
+    inputs = [f.requires_grad_() for f in (*maps, torch.randn(6, 6, 3, 3, device=device).half())]
+    fast, plain = by_kernel(*inputs), by_torch(*(f.double() for f in inputs), 1)
+    grad = torch.randn(1, 6, 6, 12, device=device).half()[..., first : first + width]
+    of_fast = torch.autograd.grad(fast, inputs, grad)
+    of_plain = torch.autograd.grad(plain, inputs, grad.double())
+    for a, b in [(fast, plain), *zip(of_fast, of_plain, strict=True)]:
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "layout"), [(11, 1, "BCHW"), (3, 2, "BCHW"), (3, 1, "channels_last")]
+)
+def test_convolution_in_half_precision(kernel_size, stride, layout):
+    """What the banded matrices are not for."""
+    check_convolution((2, 4, 3, 5, 4), kernel_size, stride, layout, 0, dtype=torch.float16)
 
 
 def test_convolution_of_several_blocks():

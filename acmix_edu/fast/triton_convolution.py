@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from acmix_edu.fast import triton_banded
+from acmix_edu.fast.triton_banded import power_of_two
 from acmix_edu.fast.triton_base import cast_to, kernel, no_triton, register, tl, too_large
 
 MOST_HEADS, MOST_PARTS = 16, 64
@@ -99,11 +101,6 @@ def weight_gradient_kernel(
         tl.store(parts + at + t, tl.sum(total, 2), mask=filled)
 
 
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()
-
-
 def convolve(maps, weight, out, stride: int, turned: bool) -> None:
     """Fill out ``[B, outputs, d, ·, ·]`` from maps of that form.
 
@@ -131,7 +128,7 @@ def convolve(maps, weight, out, stride: int, turned: bool) -> None:
 
 
 def weight_gradient(maps, grad_out, size: int, stride: int) -> torch.Tensor:
-    """Return the gradient of the weight, float32 ``[d·N, 3N, k, k]``."""
+    """Return the gradient of the weight in parts, float32 ``[parts, d, N, 3N, k²]``."""
     batch, heads, dims, rows, columns = grad_out.shape
     padded = power_of_two(heads)
     pixels = min(4096 // padded**2, 256, max(16, power_of_two(rows * columns)))
@@ -146,7 +143,7 @@ def weight_gradient(maps, grad_out, size: int, stride: int) -> torch.Tensor:
             blocks, MAPS=len(maps), HEADS=heads, PADDED=padded, SIZE=size, STRIDE=stride,
             PIXELS=pixels, num_warps=2,
         )  # fmt: skip
-    return parts.sum(0).flatten(0, 1).unflatten(2, (size, size))
+    return parts
 
 
 def is_channels_last(f: torch.Tensor) -> bool:
@@ -170,9 +167,14 @@ def forward_output(q, k, v, weight, stride) -> torch.Tensor:
 def forward(q, k, v, weight, stride):
     """Convolve; weight is ``[d·N, 3N, k, k]``."""
     out = forward_output(q, k, v, weight, stride)
-    if out.numel():
-        by_dimension = weight.unflatten(0, (q.shape[2], q.shape[1]))
-        convolve((q, k, v), by_dimension, heads_first(out, q.shape[1]), stride, turned=False)
+    if not out.numel():
+        return out
+    by_dimension = weight.unflatten(0, (q.shape[2], q.shape[1]))
+    task = (q, k, v), by_dimension, heads_first(out, q.shape[1])
+    if triton_banded.suits(q, weight.shape[-1], stride):
+        triton_banded.convolve(*task, turned=False)
+    else:
+        convolve(*task, stride, turned=False)
     return out
 
 
@@ -191,11 +193,17 @@ def backward(grad_out, q, k, v, weight, stride):
     grads, grad_weight = backward_outputs(grad_out, q, k, v, weight, stride)
     if not grad_out.numel():
         return grads, grad_weight.zero_()
-    heads = q.shape[1]
+    heads, size = q.shape[1], weight.shape[-1]
     grad_out = heads_first(grad_out, heads)
     by_dimension = weight.unflatten(0, (q.shape[2], heads))  # [d, N, 3N, k, k]
-    convolve((grad_out,), by_dimension.transpose(1, 2), grads, stride, turned=True)
-    grad_weight.copy_(weight_gradient((q, k, v), grad_out, weight.shape[-1], stride))
+    task = (grad_out,), by_dimension.transpose(1, 2), grads
+    if triton_banded.suits(q, size, stride):
+        triton_banded.convolve(*task, turned=True)
+        parts = triton_banded.weight_gradient((q, k, v), grad_out, size)
+    else:
+        convolve(*task, stride, turned=True)
+        parts = weight_gradient((q, k, v), grad_out, size, stride)
+    grad_weight.copy_(parts.sum(0).view_as(grad_weight))
     return grads, grad_weight
 
 

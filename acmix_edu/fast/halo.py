@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.border import multiplicity
+from acmix_edu.fast.triton_base import is_exporting
 
 TILE = 8
 
@@ -175,7 +176,7 @@ def _settle(*sizes: int) -> None:
 
     It cannot put in order what open sizes make of the tiles. A graph that is exported can.
     """
-    if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+    if torch.compiler.is_dynamo_compiling() and not is_exporting():
         for size in sizes:
             len(range(size))
 

@@ -118,9 +118,15 @@ def kernel_runs(backend: str | None, reason: str | None) -> bool:
     return reason is None
 
 
+@torch.compiler.assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
+def is_exporting() -> bool:
+    """Is torch.export making a graph of this?"""
+    return torch.compiler.is_exporting()
+
+
 def is_recorded() -> bool:
     """Will this end in a file that others must be able to run?"""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or is_exporting()
 
 
 def is_for_elsewhere(f: torch.Tensor) -> bool:

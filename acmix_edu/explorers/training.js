@@ -58,7 +58,9 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
   const x = (n) => (100 * n) / last;
   const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
     : `${n && values[n - 1] !== null ? "L" : "M"}${x(n)} ${y(value)}`)).join("");
+  const dot = (values) => (values[epoch] === null ? "" : `M${x(epoch)} ${y(values[epoch])}h0`);
   const paths = lines.flatMap(({ kind, seeds }) => [
+    ...seeds.map((values) => element("path", { d: dot(values), class: `dot kind${kind}` })),
     ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
     element("path", { d: d(seeds[0].map((_, n) => meanOf(seeds.map((s) => s[n])))),
       class: `mean kind${kind}` })]);

@@ -73,10 +73,8 @@ class DeployedACmix(nn.Module):
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
-        if any(
-            map(is_hooked, layers.values())
-        ):  # pruning computes its weights when a layer is called
-            with torch.no_grad():
+        if any(map(is_hooked, layers.values())):
+            with torch.no_grad():  # pruning computes its weights when a layer is called
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.in_planes, self.out_planes = module.in_planes, module.out_planes
         self.head, self.stride = module.head, module.stride
@@ -134,8 +132,9 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
 
     Args:
         model: a trained network, or an ACmix; it is left as it is.
-        size, convolution: as for :class:`DeployedACmix`. size is for a single ACmix, since those
-            of a network see maps of different sizes.
+        size: as for :class:`DeployedACmix`; for a single ACmix, since those of a network see maps
+            of different sizes.
+        convolution: as there.
 
     Returns:
         The copy, in eval mode; the same outputs up to rounding. It does not train. Hooks on an

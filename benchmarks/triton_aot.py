@@ -73,7 +73,7 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, tf
         patches.enter_context(mock.patch.object(triton.runtime.driver, "_active", device))
         for module in (triton_attention, triton_banded):
             patches.enter_context(mock.patch.object(module, "capability", lambda _: capability))
-        patches.enter_context(mock.patch.object(triton_attention, "tf32_is_allowed", lambda: tf32))
+            patches.enter_context(mock.patch.object(module, "tf32_is_allowed", lambda: tf32))
         for kernel in KERNELS:
             patches.enter_context(instead(kernel))
         out, lse = triton_attention.forward(f, f, f, *window)

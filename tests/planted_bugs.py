@@ -88,7 +88,7 @@ BUGS = [
     ("fast/triton_banded", "four pixels are moved at once where the map ends earlier",
      "math.gcd(4, maps[0].shape[4], ", "math.gcd(4, "),
     ("fast/triton_banded", "the weight's gradient knows the last tile only",
-     "tl.dot(values, grads, total)", "tl.dot(values, grads)"),
+     "tl.dot(values, grads, total,", "tl.dot(values, grads,"),
     ("acmix", "the share of attention does not know α",
      "(self.rate1 * self.attention_path(q, k, v).to(exact))",
      "self.attention_path(q, k, v).to(exact)"),

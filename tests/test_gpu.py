@@ -131,6 +131,26 @@ def test_tf32_is_an_option(cuda):
     assert (rounded - exact).abs().max() < 2e-2  # 10 bits of mantissa, logits of about 5
 
 
+def test_tf32_is_an_option_of_the_convolution(cuda):
+    if torch.cuda.get_device_capability(cuda) < (8, 0):
+        pytest.skip("TF32 needs compute capability 8.0")
+    inputs = [f.float() for f in maps((2, 4, 16, 28, 28), "BCHW", cuda)]
+    inputs = [f.requires_grad_() for f in (*inputs, torch.randn(64, 12, 3, 3, device=cuda))]
+
+    def results():
+        out = triton_convolution.grouped_convolution(*inputs)
+        return out.detach(), *torch.autograd.grad(out.square().sum(), inputs)
+
+    exact = results()
+    torch.set_float32_matmul_precision("high")
+    try:
+        rounded = results()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for a, b in zip(exact, rounded, strict=True):
+        assert 1e-6 < (a - b).norm() / a.norm() < 2e-3
+
+
 def test_equal_bit_for_bit(cuda):
     inputs = (*maps((8, 4, 16, 56, 56), "BCHW", cuda), torch.randn(1, 1, 16, 56, 56, device=cuda))
     grad = torch.randn(8, 4, 16, 56, 56, device=cuda)

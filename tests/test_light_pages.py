@@ -6,10 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 import tinycss2
+from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
 from light_pages import colourless, italic, used_rules
-from mathml import mathml
+from mathml import keep_together, mathml
 
 
 def outline(tex: str) -> str:
@@ -89,6 +90,25 @@ def test_what_is_not_known_is_said(tex, said):
     with pytest.raises(ValueError) as caught:
         mathml(tex)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["so ", "x", ", then"], "so [x,] then"),
+        (["(", "x", "); ", "y", "."], "[(x);] [y.]"),
+        (["x", " and ", "y"], "x and y"),
+        (["all ", "x", "-maps"], "all x-maps"),
+        (["x", ".", "y"], "[x.]y"),
+    ],
+)
+def test_a_formula_and_the_punctuation_beside_it_keep_together(line, expected):
+    kinds = [nodes.math(text=part) if part in "xy" else nodes.Text(part) for part in line]
+    document = nodes.paragraph("", "", *kinds)
+    keep_together(None, document, None)
+    assert document.astext() == "".join(line)
+    boxes = [f"[{n.astext()}]" if isinstance(n, nodes.inline) else n.astext() for n in document]
+    assert "".join(boxes) == expected
 
 
 def test_only_rules_that_no_page_can_match_go():

@@ -336,8 +336,8 @@ function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes
     .reduce((a, b) => (a > b ? a : b));
   view.made.buttons.forEach(({ box, segments, plain }, n) => {
     const [layer, C, H, stride] = network.blocks[n];
-    for (const [stage, node] of segments) size(node, "height", part(blocks[n][stage], highest));
-    size(plain, "bottom", part(blocks[n].convolution, highest));
+    for (const [stage, node] of segments) size(node, "height", 0.95 * part(blocks[n][stage], highest));
+    size(plain, "bottom", 0.95 * part(blocks[n].convolution, highest));
     box.setAttribute("aria-pressed", isHere(network.blocks[n]));
     box.setAttribute("aria-label", `Layer ${layer}: ACmix with ${C} channels, ${H}×${H}, stride `
       + `${stride}: ${say(all[n])}, the convolution ${say(blocks[n].convolution)}`);

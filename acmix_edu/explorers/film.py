@@ -24,9 +24,9 @@ class FilmExplorer(Explorer):
         moment: where to start, from 0 (before training) to 19.
 
     Traits:
-        moment; channel: the output, 0 … 3; change: whether to show how far each number is from
-            its start instead of the number; cell: (row, column) of the number that is written
-            out, counted over the nine kernels, 0 … 8.
+        moment; channel, the output, 0 … 3; change, whether to show how far each number is from
+        its start instead of the number; and cell, (row, column) of the number that is written
+        out, counted over the nine kernels, 0 … 8.
 
     Raises:
         ValueError: a trait's new value cannot be used; the message says what can.

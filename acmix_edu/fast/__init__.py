@@ -35,9 +35,9 @@ def local_attention(
 
     Args:
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
-        backend: None chooses: the Triton kernel where it can run, else halo attention, which is
-            also what is traced and exported. "unfold" is the definition, with its k² copies;
-            "halo" is plain PyTorch; "triton" insists.
+        backend: None chooses: the Triton kernel where it can run, else plain PyTorch (tiles with
+            their halo, bands on small maps), which is also what is traced and exported. "unfold"
+            is the definition, with its k² copies; "halo" is plain PyTorch; "triton" insists.
 
     Returns:
         ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all of them up to rounding.

@@ -54,7 +54,7 @@ def widen(weight: torch.Tensor, groups: int, by: int) -> torch.Tensor:
 
     Args:
         weight: ``[G·n, m, k, k]``, for G groups of m inputs and n outputs.
-        groups: G.
+        groups: their number, G.
         by: a divisor of G.
 
     Returns:

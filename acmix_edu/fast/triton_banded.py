@@ -21,7 +21,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from acmix_edu.fast.triton_base import capability, kernel, tl
+from acmix_edu.fast.triton_base import capability, kernel, tf32_is_allowed, tl
 
 WIDE, COLUMNS, LINES = 16, 8, 64  # pixels read in a row, outputs made there; rows, at most
 MOST = WIDE - COLUMNS + 1  # width of a kernel
@@ -77,7 +77,8 @@ def banded_kernel(
                 height, width, strides[s], INPUTS, ALIGN,
             )  # fmt: skip
             which = (s * INPUTS + m) * SIZE + (SIZE - 1 - p if TURNED else p)
-            total = tl.dot(values, tl.load(matrices + which * size + cells), total)
+            matrix = tl.load(matrices + which * size + cells)
+            total = tl.dot(values, matrix, total, input_precision="tf32")
     n, j = tl.program_id(2) * BLOCK + column // COLUMNS, column % COLUMNS
     j = first + (j if TURNED else COLUMNS - 1 - j)
     out += (image * out_strides[0] + e * out_strides[2]) * ALIGN
@@ -117,7 +118,7 @@ def banded_weight_gradient_kernel(
                 line[:, None], first + j % COLUMNS, n + j // COLUMNS,
                 height, width, grad_out_strides, HEADS, ALIGN,
             )  # fmt: skip
-            total = tl.dot(values, grads, total)
+            total = tl.dot(values, grads, total, input_precision="tf32")
         products = tl.reshape(total, [BLOCK, WIDE, BLOCK, COLUMNS])
         at = of_n * parts_strides[2] + (s * HEADS + of_m) * parts_strides[3]
         for diagonal in range(SIZE):
@@ -127,9 +128,9 @@ def banded_weight_gradient_kernel(
 
 def suits(f: torch.Tensor, size: int, stride: int) -> bool:
     """Are there matrix units for these numbers, and do the pixels of a row lie side by side?"""
-    half = f.dtype in (torch.float16, torch.bfloat16) and capability(f.device) >= (8, 0)
+    units = (f.dtype != torch.float32 or tf32_is_allowed()) and capability(f.device) >= (8, 0)
     by_rows = f.stride(2) > f.stride(4) or f.shape[2] == 1
-    return half and by_rows and stride == 1 and size <= MOST
+    return units and by_rows and stride == 1 and size <= MOST
 
 
 def banded(weight: torch.Tensor, block: int) -> torch.Tensor:

@@ -47,7 +47,28 @@ THIN = {f"{pair} op" for pair in ("ord", "close", "inner", "op")} | {
 
 def setup(app):
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    app.connect("doctree-resolved", keep_together)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def keep_together(app, doctree, docname):
+    """Let no line end between a formula and the punctuation or the bracket beside it."""
+    for formula in list(doctree.findall(nodes.math)):
+        parent, box = formula.parent, nodes.inline(classes=["together"])
+        at = parent.index(formula)
+        before, after = (
+            parent[n] if 0 <= n < len(parent) and isinstance(parent[n], nodes.Text) else ""
+            for n in (at - 1, at + 1)
+        )
+        opening = re.search(r"[(\[“]*$", before)[0]
+        closing = re.match(r"[.,;:!?)\]”…]*", after)[0]
+        if not opening and not closing:
+            continue
+        rest = [before[: len(before) - len(opening)], opening, formula, closing]
+        first, last = at - (before != ""), at + 1 + (after != "")
+        box += [n if n is formula else nodes.Text(n) for n in rest[1:] if n]
+        outer = [nodes.Text(rest[0]), box, nodes.Text(after[len(closing) :])]
+        parent[first:last] = [n for n in outer if n is box or n]
 
 
 def visit_math(writer, node):

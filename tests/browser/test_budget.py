@@ -173,7 +173,8 @@ def check_blocks(seen, state, network, factor):
     chosen = (state["channels"], state["side"], state["stride"])
     for (layer, *sizes), cost, block in zip(blocks, costs, seen["blocks"], strict=True):
         assert list(block["segments"]) == ALL
-        assert_shares(block["segments"] | {"convolution": block["plain"]}, cost, highest)
+        room = highest / 0.95  # above the tallest
+        assert_shares(block["segments"] | {"convolution": block["plain"]}, cost, room)
         assert block["here"] == str(tuple(sizes) == chosen).lower()
         channels, side, stride = sizes
         head, amounts = block["label"].rsplit(": ", 1)

@@ -71,16 +71,20 @@ def drawings(explorer, pixel=None):
     paths = {f"f_{p}": seen[p if p == "out" else f"out_{p}"][0, c].numpy()
              for p in ("att", "conv", "out")}  # fmt: skip
     end = max(np.abs(values).max() for values in paths.values())
-    made |= {name: colours(values, -end, end, SIGNED) for name, values in paths.items()}
+    made |= {name: rooted(values, end) for name, values in paths.items()}
     att, conv, mixed, taps = grey_kernels(module, x, pixel, c)
     weights = np.full(taps.shape, np.nan)
     weights[taps] = seen["att"][0, explorer.head, :, pixel[0], pixel[1]].numpy()
     made["a"] = colours(weights, 0, np.nanmax(weights), AMOUNT)
-    end = max(np.nanmax(np.abs(kernel)) for kernel in (att, conv, mixed)) ** 0.5
+    end = max(np.nanmax(np.abs(kernel)) for kernel in (att, conv, mixed))
     for name, kernel in zip(KERNELS, (att, conv, mixed), strict=True):
-        rooted = np.sign(kernel) * np.sqrt(np.abs(kernel))
-        made[name] = colours(rooted, -end, end, SIGNED)
+        made[name] = rooted(kernel, end)
     return made
+
+
+def rooted(values, end):
+    """Colours by the square root of the size, from −end to end."""
+    return colours(np.sign(values) * np.sqrt(np.abs(values)), -(end**0.5), end**0.5, SIGNED)
 
 
 # ---- What the page draws ---------------------------------------------------------------------

@@ -344,11 +344,11 @@ def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[
     what is spilled. Matrix units need few registers; float32 in full precision, and all of
     compute capability 7.5, is multiplied without them.
     """
-    exact = dtype == torch.float32
-    if not exact and capability(device) >= (8, 0):
-        return min(8, 1024 // features), 16, min(features // 16, 8)
+    half = dtype != torch.float32
+    if (half or tf32) and capability(device) >= (8, 0):
+        return min(8, (1024 if half else 256) // features), 16, min(features // 16, 8)
     rows = {16: 8, 32: 8, 64: 4}.get(features, 1)
-    return rows if exact and not tf32 else min(rows, 4), 16, 4 if features == 16 else 8
+    return min(rows, 4) if half else rows, 16, 4 if features == 16 else 8
 
 
 def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:

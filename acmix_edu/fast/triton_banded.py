@@ -140,8 +140,14 @@ def banded(weight: torch.Tensor, block: int) -> torch.Tensor:
     on both sides, read from x on.
 
     Args:
-        weight: ``[d, outputs, inputs, k, k]``.
+        weight: ``[d, outputs, inputs, k, k]``, k odd and at most 9.
         block: so many outputs stand side by side; those that lack are zero.
+
+    Example:
+        >>> row, w = torch.randn(16), torch.tensor([1.0, 2.0, 3.0])
+        >>> T = banded(w.expand(1, 1, 1, 3, 3), block=1)[0, 0, 0, 0, :, 0].flip(1)
+        >>> plain = F.conv1d(row[None, None], w[None, None])[0, 0, 3:11]
+        >>> torch.testing.assert_close(row @ T, plain)
     """
     around = (WIDE + COLUMNS - 1 - weight.shape[-1]) // 2
     padding = (around, around, 0, 0, 0, 0, 0, -weight.shape[1] % block)

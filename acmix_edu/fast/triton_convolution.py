@@ -5,7 +5,7 @@ through memory, and convolving then moves four more; here the four are all. A pr
 outputs of a block of pixels and dimensions, so that every number it reads serves all of them; sums
 are float32. The same kernel, with the weight turned round, makes the gradients of q, k and v. The
 gradient of the weight is summed in parts, each of some blocks of pixels, and then over the parts:
-no two programs write to the same place.
+no two programs write to the same place. Where matrix units can do it, ``triton_banded`` does.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl

@@ -26,8 +26,10 @@ from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.triton_base import (
     capability,
     cast_to,
+    in_aligns,
     kernel,
     no_triton,
+    power_of_two,
     register,
     tf32_is_allowed,
     tl,
@@ -351,12 +353,6 @@ def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[
     return min(rows, 4) if half else rows, 16, 4 if features == 16 else 8
 
 
-def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:
-    """The strides of a map, all but the last of them counted in ``align``."""
-    *strides, last = f.stride()
-    return *(stride // align for stride in strides), last
-
-
 def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, columns=None) -> None:
     """Run one program for each tile of queries, or of keys for the gradients of k and v.
 
@@ -372,7 +368,7 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
         make = log_table if recorded else kept_table
         rows, columns = tables(make, k, kernel_size, stride, dilation)
     (batch, heads, d, *outputs), inputs = q.shape, k.shape[3:]
-    features, reach = max(16, 1 << (d - 1).bit_length()), dilation * (kernel_size // 2)
+    features, reach = max(16, power_of_two(d)), dilation * (kernel_size // 2)
     align = math.gcd(4, inputs[1], outputs[1], *(s for f in maps for s in f.stride()[:4]))
     if kernel is key_gradient_kernel:  # how many queries reach a tile of keys?
         tiled, other, pair = inputs, outputs, (q, maps[3])

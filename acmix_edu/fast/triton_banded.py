@@ -21,7 +21,14 @@ import math
 import torch
 import torch.nn.functional as F
 
-from acmix_edu.fast.triton_base import capability, kernel, tf32_is_allowed, tl
+from acmix_edu.fast.triton_base import (
+    capability,
+    in_aligns,
+    kernel,
+    power_of_two,
+    tf32_is_allowed,
+    tl,
+)
 
 WIDE, COLUMNS, LINES = 16, 8, 64  # pixels read in a row, outputs made there; rows, at most
 MOST = WIDE - COLUMNS + 1  # width of a kernel
@@ -155,10 +162,9 @@ def banded(weight: torch.Tensor, block: int) -> torch.Tensor:
     return windows.permute(0, 1, 3, 4, 5, 2, 6).contiguous()
 
 
-def in_aligns(*maps: torch.Tensor) -> tuple[int, list]:
-    """Return an ALIGN, at most 4, and the strides of maps of one width counted in it, but x's."""
-    align = math.gcd(4, maps[0].shape[4], *(stride for f in maps for stride in f.stride()[:4]))
-    return align, [(*(stride // align for stride in f.stride()[:4]), f.stride(4)) for f in maps]
+def common_align(*maps: torch.Tensor) -> int:
+    """How many neighbours in a row can be moved at once, at most 4; all maps have one width."""
+    return math.gcd(4, maps[0].shape[4], *(stride for f in maps for stride in f.stride()[:4]))
 
 
 def tiles_of(f: torch.Tensor) -> tuple[int, int]:
@@ -181,10 +187,11 @@ def convolve(maps, weight, out, turned: bool) -> None:
     """
     outputs, dims, height, width = out.shape[1:]
     (lines, tiles), block = tiles_of(out), side_by_side(outputs)
-    align, (*strides, out_strides) = in_aligns(*maps, out)
+    align = common_align(*maps, out)
     with torch.cuda.device_of(out):
         banded_kernel[tiles, dims, -(-outputs // block)](
-            tuple(maps), banded(weight, block), out, height, width, tuple(strides), out_strides,
+            tuple(maps), banded(weight, block), out, height, width,
+            tuple(in_aligns(f, align) for f in maps), in_aligns(out, align),
             MAPS=len(maps), INPUTS=maps[0].shape[1], OUTPUTS=outputs, BLOCK=block,
             SIZE=weight.shape[-1], WIDE=WIDE, COLUMNS=COLUMNS, LINES=lines, ALIGN=align,
             TURNED=turned, num_warps=WARPS, num_stages=1,
@@ -195,21 +202,16 @@ def weight_gradient(maps, grad_out, size: int) -> torch.Tensor:
     """Return the gradient of the weight in parts, float32 ``[parts, d, N, 3N, k²]``."""
     heads, dims, height, width = grad_out.shape[1:]
     (lines, tiles), block = tiles_of(grad_out), side_by_side(heads)
-    align, (*strides, grad_out_strides) = in_aligns(*maps, grad_out)
+    align = common_align(*maps, grad_out)
     programs = dims, size * (-(-heads // block)) ** 2
     parts_of = min(tiles, max(1, PROGRAMS // math.prod(programs)))
     shape = parts_of, dims, heads, len(maps) * heads, size**2
     parts = torch.empty(shape, dtype=torch.float32, device=grad_out.device)
     with torch.cuda.device_of(grad_out):
         banded_weight_gradient_kernel[parts_of, *programs](
-            tuple(maps), grad_out, parts, height, width, tiles, tuple(strides), grad_out_strides,
-            parts.stride(),
+            tuple(maps), grad_out, parts, height, width, tiles,
+            tuple(in_aligns(f, align) for f in maps), in_aligns(grad_out, align), parts.stride(),
             MAPS=len(maps), HEADS=heads, BLOCK=block, SIZE=size, WIDE=WIDE, COLUMNS=COLUMNS,
             LINES=lines, ALIGN=align, num_warps=WARPS, num_stages=1,
         )  # fmt: skip
     return parts
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()

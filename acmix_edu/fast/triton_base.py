@@ -86,6 +86,17 @@ def no_triton(f: torch.Tensor) -> str | None:
     return no_driver()
 
 
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is not below n."""
+    return 1 << (n - 1).bit_length()
+
+
+def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:
+    """The strides of a map, all but the last of them counted in ``align``."""
+    *strides, last = f.stride()
+    return *(stride // align for stride in strides), last
+
+
 def too_large(*maps: torch.Tensor, copies: int = 1) -> str | None:
     """Say that the numbers of an image cannot be told apart by 32 bits; None where they can."""
     for f in maps:

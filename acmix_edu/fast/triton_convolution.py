@@ -15,8 +15,15 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from acmix_edu.fast import triton_banded
-from acmix_edu.fast.triton_banded import power_of_two
-from acmix_edu.fast.triton_base import cast_to, kernel, no_triton, register, tl, too_large
+from acmix_edu.fast.triton_base import (
+    cast_to,
+    kernel,
+    no_triton,
+    power_of_two,
+    register,
+    tl,
+    too_large,
+)
 
 MOST_HEADS, MOST_PARTS = 16, 64
 

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from alone import write_page
-from shown import TWO_FRAMES, Shown
+from shown import SETTLED, TWO_FRAMES, Shown
 
 from acmix_edu import ACmix, explorers
 from acmix_edu.explorers.loader import source
@@ -198,7 +198,8 @@ IN_WINDOW = """(root, traits) => {
   const aim = aims.map((selector) => root.querySelector(selector)).find(Boolean);
   const { top, bottom } = (aim ?? root).getBoundingClientRect();
   const tall = !aim && root.offsetHeight > innerHeight - 64;
-  return top >= 63 && (tall || bottom <= innerHeight + 1);
+  const seen = top >= 63 && (tall || bottom <= innerHeight + 1);
+  return seen || `from ${top} to ${bottom}, scrolled by ${scrollY}`;
 }"""
 
 
@@ -215,9 +216,10 @@ def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
             root = page.locator(f".acmix-explorer.{name}")
             root.get_by_role("button", name="Reset").click()
             link.click()
-            page.evaluate(TWO_FRAMES)
+            page.evaluate(SETTLED)
             traits = [pair.split("=")[0] for pair in pairs.split("&")]
-            assert root.evaluate(IN_WINDOW, traits), f"{path}: {href}"
+            where = root.evaluate(IN_WINDOW, traits)
+            assert where is True, f"{path}: {href} {where}"
 
 
 def test_no_explorer_is_left_out():

@@ -1,7 +1,5 @@
 r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,7 +13,15 @@ from acmix_edu.attention import (
     split_heads,
     windows,
 )
-from acmix_edu.checks import alike, divisible, feature_map, floating, odd_kernel, whole_number
+from acmix_edu.checks import (
+    alike,
+    divisible,
+    feature_map,
+    fitting_state,
+    odd_kernel,
+    same_shape,
+    whole_number,
+)
 from acmix_edu.depthwise import LearnableShift
 
 
@@ -48,7 +54,8 @@ class ACmix(nn.Module):
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
 
     Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
-    attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d a map. See
+    attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once
+    for all images. See
     :func:`acmix_edu.acmix_cost`. That is the count of backend="unfold", which also copies k and
     v k_a² times; the others copy each about 3 times, or not at all.
 
@@ -113,7 +120,7 @@ class ACmix(nn.Module):
             self.rate2.fill_(0.5)
 
     def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
-        _check_state(self, state, prefix, errors=rest[-1])
+        fitting_state(self, state, prefix, errors=rest[-1])
         super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -167,12 +174,12 @@ class ACmix(nn.Module):
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
-            _same_as("q", q, name, f)
+            same_shape("q", q, name, f)
         return [split_heads(f, self.head) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """α·F_att + β·F_conv, in the paths' dtype."""
-        _same_as("out_att", out_att, "out_conv", out_conv)
+        same_shape("out_att", out_att, "out_conv", out_conv)
         return self.rate1.to(out_att.dtype) * out_att + self.rate2.to(out_conv.dtype) * out_conv
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -303,17 +310,6 @@ class ACmix(nn.Module):
         )
 
 
-def _same_as(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None:
-    if torch.jit.is_tracing():
-        return  # the shapes are symbols there
-    if floating(name_a, a).shape != floating(name_b, b).shape:
-        raise ValueError(
-            f"{name_a} and {name_b} must have one shape, but {list(a.shape)} and {list(b.shape)} "
-            "came."
-        )
-    alike(name_b, b, name_a, a)
-
-
 def is_plain(layer: nn.Module) -> bool:
     """Is reading the layer's weight as good as calling it?"""
     has_bias = getattr(layer, "bias", None) is not None
@@ -330,28 +326,3 @@ def is_hooked(layer: nn.Module) -> bool:
     """Does something happen when the layer is called, or when its gradient is computed?"""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(layer, name) for name in hooks)
-
-
-def _check_state(module: ACmix, state: dict, prefix: str, errors: list[str]) -> None:
-    """Say what a state was saved from if its shapes are others; PyTorch names each of them."""
-    came = {name: state.get(prefix + name) for name in module.state_dict()}
-    if any(
-        isinstance(came[name], torch.Tensor) and came[name].shape != own.shape
-        for name, own in module.state_dict().items()
-    ):
-        errors.append(
-            f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
-            "build it with the in_planes, out_planes, head and kernel_conv that the state was "
-            f"saved from{_saved_from(state, prefix)}."
-        )
-
-
-def _saved_from(state: dict, prefix: str) -> str:
-    """Guess the arguments that a state was saved from, for the error message."""
-    projection, light = state.get(prefix + "conv1.weight"), state.get(prefix + "fc.weight")
-    if projection is None or light is None or projection.dim() != 4 or light.dim() != 4:
-        return ""
-    return (
-        f" (its shapes say in_planes={projection.shape[1]}, out_planes={projection.shape[0]}, "
-        f"head={light.shape[1] // 3}, kernel_conv={math.isqrt(light.shape[0])})"
-    )

@@ -11,7 +11,15 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from acmix_edu.checks import alike, feature_map, floating, odd_kernel, whole_number, whole_numbers
+from acmix_edu.checks import (
+    alike,
+    feature_map,
+    floating,
+    odd_kernel,
+    same_shape,
+    whole_number,
+    whole_numbers,
+)
 
 
 def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
@@ -194,7 +202,7 @@ def local_attention_logits(
         tensor([[[2., 2.],
                  [2., 2.]]])
     """
-    _same_shape(q, k, "q", "k")
+    same_shape("q", q, "k", k)
     keys = windows(k, kernel_size, stride, dilation)
     queries = q[..., ::stride, ::stride] / math.sqrt(q.shape[-3])
     if pe is not None:
@@ -270,7 +278,7 @@ def local_attention(
         >>> local_attention(q, k, v, kernel_size=7).shape
         torch.Size([2, 4, 16, 16])
     """
-    _same_shape(q, v, "q", "v", features=False)
+    same_shape("q", q, "v", v, features=False)
     weights = local_attention_weights(q, k, kernel_size, pe, stride, dilation)
     return aggregate(weights, v, kernel_size, stride, dilation)
 
@@ -292,8 +300,8 @@ def global_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
         >>> global_attention(q, k, v).shape
         torch.Size([2, 4, 8, 8])
     """
-    _same_shape(q, k, "q", "k")
-    _same_shape(q, v, "q", "v", features=False)
+    same_shape("q", q, "k", k)
+    same_shape("q", q, "v", v, features=False)
     tokens = [f.flatten(-2).transpose(-1, -2) for f in (q, k, v)]
     return F.scaled_dot_product_attention(*tokens).transpose(-1, -2).unflatten(-1, q.shape[-2:])
 
@@ -319,8 +327,8 @@ def window_attention(
         torch.Size([2, 4, 10, 10])
     """
     m = whole_number("window_size", window_size)
-    _same_shape(q, k, "q", "k")
-    _same_shape(q, v, "q", "v", features=False)
+    same_shape("q", q, "k", k)
+    same_shape("q", q, "v", v, features=False)
     rows = []
     for i in range(0, q.shape[-2], m):
         row = [
@@ -361,8 +369,8 @@ def patchwise_attention(
         >>> patchwise_attention(q, k, v, 3, torch.nn.Conv2d(20, 9, 1)).shape
         torch.Size([1, 2, 5, 5])
     """
-    _same_shape(q, k, "q", "k")
-    _same_shape(q, v, "q", "v", features=False)
+    same_shape("q", q, "k", k)
+    same_shape("q", q, "v", v, features=False)
     if not callable(phi):
         raise TypeError(
             f"phi must be a module or a function, but a {type(phi).__name__} came; pass for "
@@ -407,8 +415,8 @@ def check_maps(q, k, v, kernel_size: int, pe=None, stride: int = 1, dilation: in
     whole_numbers(stride=stride, dilation=dilation)
     if torch.jit.is_tracing():
         return  # the shapes are symbols there
-    _same_shape(q, v, "q", "v", features=False)
-    _same_shape(q, k, "q", "k")
+    same_shape("q", q, "v", v, features=False)
+    same_shape("q", q, "k", k)
     if pe is not None:
         _check_position(pe, q)
 
@@ -421,28 +429,6 @@ def _check_position(pe: torch.Tensor, q: torch.Tensor) -> None:
             f"last three, but {list(pe.shape)} came."
         )
     alike("pe", pe, "q", q)
-
-
-def _same_shape(a, b, name_a: str, name_b: str, features: bool = True) -> None:
-    """Raise unless two maps fit each other; values may have another number of features."""
-    floating(name_a, a)
-    floating(name_b, b)
-    agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)
-    if min(a.dim(), b.dim()) < 3 or not agree:
-        same = "one shape [..., d, H, W]" if features else "one shape [..., d, H, W] but for d"
-        raise ValueError(
-            f"{name_a} and {name_b} must have {same}, but {list(a.shape)} and {list(b.shape)} came."
-        )
-    if 0 in a.shape[-3:] or 0 in b.shape[-3:]:
-        raise ValueError(
-            f"{name_a} and {name_b} must have no side 0, but {list(a.shape)} and {list(b.shape)} "
-            "came; only the batch may be empty."
-        )
-    alike(name_b, b, name_a, a)
-
-
-def _without_features(f: torch.Tensor) -> torch.Size:
-    return f.shape[:-3] + f.shape[-2:]
 
 
 def _leading(a: torch.Tensor, b: torch.Tensor) -> torch.Size | None:

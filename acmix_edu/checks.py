@@ -1,5 +1,6 @@
 """What may be passed in, said in one place: every check names what came and how to mend it."""
 
+import math
 import operator
 
 import torch
@@ -139,3 +140,54 @@ def feature_map(name: str, x: torch.Tensor, channels: int | None = None) -> torc
             f"{list(x.shape)}; only the batch may be empty."
         )
     return x
+
+
+def same_shape(
+    name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor, features: bool = True
+) -> None:
+    """Raise unless two maps ``[..., d, H, W]`` fit each other; without ``features``, but for d."""
+    floating(name_a, a)
+    floating(name_b, b)
+    if torch.jit.is_tracing():
+        return  # the shapes are symbols there
+    agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)
+    if min(a.dim(), b.dim()) < 3 or not agree:
+        same = "one shape [..., d, H, W]" if features else "one shape [..., d, H, W] but for d"
+        raise ValueError(
+            f"{name_a} and {name_b} must have {same}, but {list(a.shape)} and {list(b.shape)} came."
+        )
+    if 0 in a.shape[-3:] or 0 in b.shape[-3:]:
+        raise ValueError(
+            f"{name_a} and {name_b} must have no side 0, but {list(a.shape)} and {list(b.shape)} "
+            "came; only the batch may be empty."
+        )
+    alike(name_b, b, name_a, a)
+
+
+def _without_features(f: torch.Tensor) -> torch.Size:
+    return f.shape[:-3] + f.shape[-2:]
+
+
+def fitting_state(module: torch.nn.Module, state: dict, prefix: str, errors: list[str]) -> None:
+    """Say what an ACmix's state was saved from if its shapes are others; PyTorch names each."""
+    came = {name: state.get(prefix + name) for name in module.state_dict()}
+    if any(
+        isinstance(came[name], torch.Tensor) and came[name].shape != own.shape
+        for name, own in module.state_dict().items()
+    ):
+        errors.append(
+            f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
+            "build it with the in_planes, out_planes, head and kernel_conv that the state was "
+            f"saved from{_saved_from(state, prefix)}."
+        )
+
+
+def _saved_from(state: dict, prefix: str) -> str:
+    """Guess the arguments that a state was saved from, for the error message."""
+    projection, light = state.get(prefix + "conv1.weight"), state.get(prefix + "fc.weight")
+    if projection is None or light is None or projection.dim() != 4 or light.dim() != 4:
+        return ""
+    return (
+        f" (its shapes say in_planes={projection.shape[1]}, out_planes={projection.shape[0]}, "
+        f"head={light.shape[1] // 3}, kernel_conv={math.isqrt(light.shape[0])})"
+    )

@@ -183,6 +183,9 @@ def test_several_modules_to_choose_from(module):
     assert (explorer.preset, explorer.alpha) == ("first", 0.5)
     explorer.preset = "second"
     assert explorer.alpha == -0.25  # a preset brings its rates
+    explorer.set_state({"preset": "first", "alpha": 1.0, "beta": 0.25})  # a link, in the view
+    assert (explorer.alpha, explorer.beta) == (1.0, 0.25)
+    explorer.preset = "second"
     x = torch.rand(1, 3, 9, 14)
     assert torch.equal(explorer.current_module()(x), other(x).detach())
     with pytest.raises(ValueError, match=r"one of .'first', 'second'., but 'third' came"):
@@ -196,7 +199,7 @@ def test_several_modules_to_choose_from(module):
 def test_the_readers_picture_comes_back(module):
     explorer = MixingExplorer(module, torch.rand(3, 9, 14))
     own = torch.rand(3, 9, 14)
-    explorer.image = own.numpy().tobytes()  # as the view does
+    explorer.set_state({"image": memoryview(own.numpy().tobytes())})  # as the view's message does
     assert torch.equal(explorer.current_image(), own)
     with pytest.raises(ValueError, match=r"image must be 378 float32 numbers, \[3, 9, 14\]"):
         explorer.image = b"1234"

@@ -289,7 +289,7 @@ def test_many_heads_are_not_composed(heads):
         path = module.convolution_path(q, k, v)
     torch.testing.assert_close(path, unfolded(module).convolution_path(q, k, v))
     by_two = 2 * (27 + 81) * path.numel()
-    assert counter.get_total_flops() == by_two if heads == 16 else by_two * 2  # joined in twos
+    assert (counter.get_total_flops() == by_two) == (heads == 16)
 
 
 def test_a_symbolic_trace_is_told_what_to_do():

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -314,12 +315,10 @@ def torchrun(*arguments: str) -> subprocess.Popen:
 
 def workers(launcher: subprocess.Popen) -> list[int]:
     """The training processes that a launcher started."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(launcher.pid)],
-                            text=True, capture_output=True, check=True).stdout  # fmt: skip
-    return [int(row.split()[0]) for row in listed.splitlines() if "acmix_edu.training" in row]
+    children = psutil.Process(launcher.pid).children()
+    return [child.pid for child in children if "acmix_edu.training" in child.cmdline()]
 
 
-@pytest.mark.skipif(shutil.which("ps") is None, reason="finds the workers with ps")
 def test_two_processes_one_killed_then_resumed_agree_with_one_process(tiny, tmp_path):
     plan, arguments = tiny
     log = tmp_path / "log.jsonl"

@@ -6,8 +6,9 @@ import {
   positionMap, project, reflect,
 } from "./engine.js";
 import {
-  AMOUNT, IN_MEMORY, SIGNED, button, choice, colour, element, explorer, extent, figure, floats,
-  later, mapView, memory, outline, pickable, reach, slider, steerable, toggle, headline
+  AMOUNT, IN_MEMORY, SIGNED, button, choice, clamp, colour, element, explorer, extent, figure,
+  floats, headline, intoMap, isCount, isInside, isPlace, later, mapView, memory, outline,
+  pickable, reach, slider, steerable, toggle,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -106,8 +107,8 @@ function computeView(model, view) {
     kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
   const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
   const weights = attentionWeightsAt(now, sizes.heads, pixel, keys.pixels);
-  const [row, column] = (view.hoveredKey ?? model.get("key")).map((n, axis) =>
-    clamp(n + keys.from[axis], 0, [keys.rows, keys.columns][axis] - 1));
+  const key = (view.hoveredKey ?? model.get("key")).map((n, axis) => n + keys.from[axis]);
+  const [row, column] = intoMap(key, [keys.rows, keys.columns]);
   const t = row * keys.columns + column, box = boxOf(keys);
   Object.assign(now, { keys, weights, cell: [row, column], t, box,
     around: surroundings(box, sizes),
@@ -116,8 +117,6 @@ function computeView(model, view) {
     counts: folded(new Uint8Array(keys.pixels.length).fill(1), keys.pixels, size) });
   return Object.assign(now, outputOf(model, view, now));
 }
-
-const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
 
 // Where the keys lie on the picture, and what of the picture is shown around it.
 const boxOf = ({ corner, rows, columns, step }) =>
@@ -202,10 +201,7 @@ function build(model, { redraw, set }) {
   view.release = view.rest.stop;
   picture.photo(inputs.image);
   followPointer(model, view, { redraw, set });
-  const pair = (value) => value.length === 2 && value.every(Number.isSafeInteger);
-  const inside = (value) => value.every((n, axis) => n >= 0 && n < [height, width][axis]);
-  view.accept = { key: pair, head: (n) => Number.isInteger(n) && n >= 0 && n < sizes.heads,
-    pixel: (value) => pair(value) && inside(value) };
+  view.accept = { key: isPlace, head: isCount(sizes.heads), pixel: isInside([height, width]) };
   return view;
 }
 
@@ -215,7 +211,7 @@ function followPointer(model, view, { redraw, set }) {
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const ask = (...pixel) => {
     view.hovered = null;
-    set({ pixel: pixel.map((n, axis) => clamp(n, 0, [height, width][axis] - 1)) });
+    set({ pixel: intoMap(pixel, [height, width]) });
   };
   for (const map of [picture, maps.v, maps.output]) {
     pickable(map, { hover: (...at) => hover(at), leave: () => hover(null), pin: ask });
@@ -236,8 +232,9 @@ function followPointer(model, view, { redraw, set }) {
     ask(...model.get("pixel").map((n, axis) => n + step[axis])));
   steerable(maps.cells, "Weights; arrow keys choose a key", (...step) => {
     view.hoveredKey = null;
-    const { cell, keys } = computeView(model, view), most = [keys.rows, keys.columns];
-    pin(cell.map((n, axis) => clamp(n + step[axis], 0, most[axis] - 1) - keys.from[axis]));
+    const { cell, keys } = computeView(model, view);
+    const moved = intoMap(cell.map((n, axis) => n + step[axis]), [keys.rows, keys.columns]);
+    pin(moved.map((n, axis) => n - keys.from[axis]));
   });
 }
 

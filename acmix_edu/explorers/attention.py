@@ -12,8 +12,6 @@ from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
-    below,
-    inside,
     one_image,
     one_of,
     packed,
@@ -164,14 +162,6 @@ class AttentionExplorer(Explorer):
                 "1 leaves the logits as they are."
             )
         return proposal.value
-
-    @traitlets.validate("head", "channel")
-    def _existing(self, proposal):
-        return below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _examples() -> dict[str, ACmix]:

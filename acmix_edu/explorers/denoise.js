@@ -2,11 +2,12 @@
 // attention of its heads looks at one pixel.
 
 import {
-  aggregate, attentionWeights, entropyFraction, groupedConv, newMap, positionMap, project,
+  aggregate, attentionWeights, colourFeatures, entropyFraction, groupedConv, newMap, positionMap,
+  project,
 } from "./engine.js";
 import {
-  AMOUNT, choice, element, explorer, figure, floats, mapView, memory, outline, pickable, player,
-  slider, steerable,
+  AMOUNT, choice, clamp, element, explorer, figure, floats, intoMap, isInside, mapView, memory,
+  outline, pickable, player, slider, steerable,
 } from "./kit.js";
 
 const MOST = 4;  // windows are drawn on a scale from 0 to four times an even weight
@@ -16,20 +17,6 @@ const TOLD = {
 };
 
 // ---- From the weights of a moment to a picture and to windows -------------------------------
-
-// Colours 0 … 1 → colour_features: the colour minus ½, and what lifts it onto a sphere.
-function featuresOf(colours, height, width) {
-  const size = height * width, data = new Float32Array(4 * size);
-  for (let n = 0; n < size; n++) {
-    let rest = 3;
-    for (let c = 0; c < 3; c++) {
-      const value = data[c * size + n] = colours[c * size + n] - 0.5;
-      rest -= value * value;
-    }
-    data[3 * size + n] = Math.sqrt(rest);
-  }
-  return { data, channels: 4, height, width };
-}
 
 // The tensors of one moment, in the order in which Python packs them.
 function tensorsOf(weights, number, { in_planes: inputs, out_planes: outputs, heads }) {
@@ -60,7 +47,7 @@ function denoised(features, tensors, { heads, kernel_att: kernel }) {
   colours.data.forEach((value, n, all) => {
     let sum = value + constant[Math.floor(n / (height * width))];
     for (let head = 0; head < heads; head++) sum += att[head * all.length + n];
-    all[n] = Math.min(Math.max(sum, 0), 1);
+    all[n] = clamp(sum, 0, 1);
   });
   return { weights, colours };
 }
@@ -98,17 +85,18 @@ function buildDenoise(model, { redraw, set }) {
     + `one: dark 0, yellow ${MOST} times an even weight (1/49) or more. Past the border, attention `
     + "reads mirrored pixels.");
   const view = { controls, sizes, pictures, heads, numbers, clean, remember: memory(), arms,
-    weights: floats(model.get("weights")), features: featuresOf(noisy, height, width),
+    weights: floats(model.get("weights")), features: { data: colourFeatures(noisy), channels: 4, height, width },
     moments: last + 1 };
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const pin = (...pixel) => { hover(null); set({ pixel }); };
   for (const picture of Object.values(pictures)) {
     pickable(picture, { hover: (...at) => hover(at), leave: () => hover(null), pin });
   }
-  steerable(pictures.noisy, "Noisy picture", (...step) => pin(...model.get("pixel").map((n, axis) =>
-    Math.min(Math.max(n + step[axis], 0), [height, width][axis] - 1))));
-  view.accept = { pixel: (at) => at.length === 2 && at.every((n, axis) =>
-    Number.isInteger(n) && n >= 0 && n < [height, width][axis]) };
+  steerable(pictures.noisy, "Noisy picture", (...step) => {
+    const moved = model.get("pixel").map((n, axis) => n + step[axis]);
+    pin(...intoMap(moved, [height, width]));
+  });
+  view.accept = { pixel: isInside([height, width]) };
   view.player = steps.box;
   view.parts = [
     element("div", { class: "maps pictures", "data-aim": "moment" },

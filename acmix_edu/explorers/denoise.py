@@ -9,9 +9,7 @@ from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import (
     Explorer,
-    below,
     evenly,
-    inside,
     one_image,
     one_of,
     place,
@@ -72,6 +70,7 @@ class DenoiseExplorer(Explorer):
         (self._clean,), (self._noisy,) = held_out(picture)
         self._films = {name: evenly(film(name), MOMENTS) for name in ARMS}
         _, height, width = self._clean.shape
+        self._bounds = {"moment": MOMENTS, "pixel": (height, width)}
         packed = [tensor.flatten() for frames in self._films.values() for frame in frames
                   for tensor in _composed(denoiser_of(frame["state"]))]  # fmt: skip
         told = {name: [{n: frame[n] for n in NUMBERS} for frame in frames]
@@ -108,14 +107,6 @@ class DenoiseExplorer(Explorer):
     @traitlets.validate("arm")
     def _known(self, proposal):
         return one_of("arm", proposal.value, ARMS)
-
-    @traitlets.validate("moment")
-    def _recorded(self, proposal):
-        return below("moment", proposal.value, MOMENTS)
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._clean.shape[1:])
 
 
 def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:

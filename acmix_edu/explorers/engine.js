@@ -57,7 +57,7 @@ export function reflect(index, size) {
 }
 
 // The indices that the window of each output place reads along one axis, [outputs · kernel].
-export function windowIndices(size, kernel, dilation, stride) {
+function windowIndices(size, kernel, dilation, stride) {
   const outputs = Math.ceil(size / stride);
   const indices = new Int32Array(outputs * kernel);
   for (let i = 0; i < outputs; i++) {
@@ -353,4 +353,18 @@ export function acmix(x, weights, { heads, kernelAtt, kernelConv, dilation, stri
   const outConv = groupedConv(regroup(q, k, v, heads), fused, path);
   const out = mix(outAtt.data, outConv.data, weights.alpha, weights.beta);
   return { q, k, v, pe, attention, outAtt, fused, outConv, out: { ...outAtt, data: out } };
+}
+
+// ---- Colours as features --------------------------------------------------------------------
+
+// colour_features of colours 0 … 1, [3·size] → [4·size]: the colour minus ½, and what lifts it onto
+// a sphere.
+export function colourFeatures(colours) {
+  const size = colours.length / 3, data = new Float32Array(4 * size);
+  for (let n = 0; n < 3 * size; n++) data[n] = colours[n] - 0.5;
+  for (let n = 0; n < size; n++) {
+    const [r, g, b] = [data[n], data[size + n], data[2 * size + n]];
+    data[3 * size + n] = Math.sqrt(3 - r * r - g * g - b * b);
+  }
+  return data;
 }

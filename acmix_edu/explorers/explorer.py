@@ -43,6 +43,13 @@ class Explorer(anywidget.AnyWidget):
             self.set_trait(trait, value)
         self.set_trait("start", self.state())
 
+    @traitlets.validate("head", "channel", "moment", "tap", "pixel", "cell")
+    def _in_bounds(self, proposal):
+        """Hold a trait to the subclass's ``_bounds``: its count, or (height, width) for a place."""
+        bound = self._bounds[proposal.trait.name]
+        check = inside if isinstance(bound, tuple) else below
+        return check(proposal.trait.name, proposal.value, bound)
+
     def state(self) -> dict:
         """Return the traits that make the state, by name; tuples as lists."""
         values = {trait: getattr(self, trait) for trait in sorted(self.trait_names(state=True))}

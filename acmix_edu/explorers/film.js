@@ -1,8 +1,8 @@
 // The film explorer: nine kernels of one output while they learn, from two starts side by side.
 
 import {
-  SIGNED, element, explorer, extent, figure, floats, mapView, outline, pickable, player, reach,
-  slider, steerable, toggle, headline
+  SIGNED, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
+  outline, pickable, player, reach, slider, steerable, toggle,
 } from "./kit.js";
 
 const TITLES = { acmix: "Shift start", "lost-init": "Random start" };
@@ -12,19 +12,19 @@ const SIDE = TAPS + K - 1;  // of the map: three rows of kernels and two lines b
 // ---- The mathematics ------------------------------------------------------------------------
 
 // The 81 numbers of one output at one moment; `now` is { start, moment, channel }.
-export const kernelsOf = (all, moments, { start, moment, channel }) => {
+const kernelsOf = (all, moments, { start, moment, channel }) => {
   const first = ((start * moments + moment) * OUTPUTS + channel) * SIZE;
   return all.subarray(first, first + SIZE);
 };
 
 // A place among the nine kernels, 0 … 8 each way: its number, and its place on the map.
-export const numberAt = ([row, column]) =>
+const numberAt = ([row, column]) =>
   ((Math.floor(row / K) * K + Math.floor(column / K)) * K + (row % K)) * K + (column % K);
 const onMap = (place) => place.map((n) => n + Math.floor(n / K));
 const fromMap = (place) => place.map((n) => Math.min(n - Math.floor(n / (K + 1)), TAPS - 1));
 
 // How many of the nine kernels are largest, by size, at the cell where a shift has its one.
-export const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
+const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
   const sizes = [...kernels.subarray(t * TAPS, (t + 1) * TAPS)].map(Math.abs);
   return sizes[t] === Math.max(...sizes);
 }).filter(Boolean).length;
@@ -56,11 +56,9 @@ function buildFilm(model, { redraw, set }) {
     pickable(map, { hover: (...at) => { view.hovered = fromMap(at); redraw(); },
       leave: () => { view.hovered = null; redraw(); }, pin: (...at) => pin(fromMap(at)) });
     steerable(map, `Nine kernels, ${map.title.textContent}; arrow keys choose a number`,
-      (...step) => pin(model.get("cell").map((n, axis) =>
-        Math.min(Math.max(n + step[axis], 0), TAPS - 1))));
+      (...step) => pin(intoMap(model.get("cell").map((n, axis) => n + step[axis]), [TAPS, TAPS])));
   }
-  view.accept = { cell: (at) => at.length === 2
-    && at.every((n) => Number.isInteger(n) && n >= 0 && n < TAPS) };
+  view.accept = { cell: isInside([TAPS, TAPS]) };
   view.player = steps.box;
   view.parts = [element("div", { class: "pair" }, ...maps.map((map) => map.box)), reading,
     scale, element("div", { class: "pair" }, ...charts.map(({ box }) => box))];

@@ -3,7 +3,7 @@
 import torch
 import traitlets
 
-from acmix_edu.explorers.explorer import Explorer, below, evenly, inside, place
+from acmix_edu.explorers.explorer import Explorer, evenly, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import film
 
@@ -41,6 +41,8 @@ class FilmExplorer(Explorer):
     _esm = bundle("kit.js", "film.js")
     _css = source("explorer.css") + source("film.css")
 
+    _bounds = {"moment": MOMENTS, "channel": OUTPUTS, "cell": (9, 9)}  # noqa: RUF012
+
     moment = traitlets.Int(0).tag(sync=True, state=True)
     channel = traitlets.Int(0).tag(sync=True, state=True)
     change = traitlets.Bool(False).tag(sync=True, state=True)
@@ -72,12 +74,3 @@ class FilmExplorer(Explorer):
         shown = self._kernels[:, self.moment, self.channel]
         shown = shown - self._kernels[:, 0, self.channel] if self.change else shown.clone()
         return dict(zip(STARTS, shown, strict=True))
-
-    @traitlets.validate("moment", "channel")
-    def _recorded(self, proposal):
-        bounds = {"moment": MOMENTS, "channel": OUTPUTS}
-        return below(proposal.trait.name, proposal.value, bounds[proposal.trait.name])
-
-    @traitlets.validate("cell")
-    def _inside(self, proposal):
-        return inside("cell", proposal.value, (9, 9))

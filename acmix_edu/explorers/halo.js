@@ -2,8 +2,8 @@
 
 import { reflect } from "./engine.js";
 import {
-  AMOUNT, element, explorer, extent, figure, floats, mapView, outline, pickable, slider, steerable,
-  headline
+  AMOUNT, clamp, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
+  outline, pickable, slider, steerable,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -11,7 +11,7 @@ import {
 // One side of the map. A tile of `tile` queries begins at `corner`; its halo of `side` keys begins
 // at `first`. `pixels` are the keys, reflected at the border; `uses`, how many of the tile's
 // queries use each; `seen`, whether the query does, which stands at `query` in the tile.
-export function axisOf(length, { tile, kernel }, pixel) {
+function axisOf(length, { tile, kernel }, pixel) {
   const half = (kernel - 1) / 2, side = tile + kernel - 1, query = pixel % tile;
   const corner = pixel - query, first = corner - half;
   const each = (make) => Array.from({ length: side }, (_, n) => make(n));
@@ -23,13 +23,13 @@ export function axisOf(length, { tile, kernel }, pixel) {
 }
 
 // Every cell of the halo: make(row, column, number).
-export function cellsOf([rows, columns], make) {
+function cellsOf([rows, columns], make) {
   return Array.from({ length: rows.side * columns.side }, (_, n) =>
     make(Math.floor(n / columns.side), n % columns.side, n));
 }
 
 // How often a part of the halo's cells holds each pixel.
-export function timesOf(cells, pixels) {
+function timesOf(cells, pixels) {
   const times = new Map();
   pixels.forEach((pixel, n) => {
     if (cells[n]) times.set(pixel, (times.get(pixel) ?? 0) + 1);
@@ -38,7 +38,7 @@ export function timesOf(cells, pixels) {
 }
 
 // The copies of each key, and the logits per useful logit.
-export const ratiosOf = (tile, kernel) =>
+const ratiosOf = (tile, kernel) =>
   [tile, kernel].map((side) => ((tile + kernel - 1) / side) ** 2);
 
 function computeHalo(model, { sizes: { height, width, channels }, hovered }) {
@@ -87,8 +87,7 @@ function buildHalo(model, { redraw, set }) {
     element("div", { class: "board" },
       element("div", {}, ...Object.values(rows).map((row) => row.box), bytes), chart.box)];
   const view = { sizes, controls, maps, photo, rows, bytes, chart, parts };
-  view.accept = { pixel: (value) => value.length === 2 && value.every((n, axis) =>
-    Number.isInteger(n) && n >= 0 && n < [height, width][axis]) };
+  view.accept = { pixel: isInside([height, width]) };
   followHalo(model, view, { redraw, set });
   return view;
 }
@@ -98,9 +97,8 @@ function followHalo(model, view, { redraw, set }) {
   const { maps, sizes: { height, width } } = view;
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const pin = (pixel) => { view.hovered = null; set({ pixel }); };
-  const clamp = (n, count) => Math.min(Math.max(n, 0), count - 1);
   const inTile = (cell) => view.now.axes.map(({ corner, first }, axis) =>
-    corner + clamp(first + cell[axis] - corner, view.now.tile));
+    corner + clamp(first + cell[axis] - corner, 0, view.now.tile - 1));
   const places = { picture: (at) => at, uses: inTile, mask: inTile };
   for (const [name, place] of Object.entries(places)) {
     pickable(maps[name], { hover: (...at) => hover(place(at)), leave: () => hover(null),
@@ -108,12 +106,14 @@ function followHalo(model, view, { redraw, set }) {
   }
   steerable(maps.picture, "Photograph; arrow keys move to the next tile", (...step) => {
     const tile = model.get("tile");
-    pin(model.get("pixel").map((n, axis) => (n % tile)
-      + tile * clamp(Math.floor(n / tile) + step[axis], [height, width][axis] / tile)));
+    const moved = model.get("pixel").map((n, axis) => Math.floor(n / tile) + step[axis]);
+    const kept = intoMap(moved, [height / tile, width / tile]);
+    pin(model.get("pixel").map((n, axis) => (n % tile) + tile * kept[axis]));
   });
   steerable(maps.mask, "The halo; arrow keys move the query in its tile", (...step) => {
     const tile = model.get("tile");
-    pin(model.get("pixel").map((n, axis) => n - (n % tile) + clamp((n % tile) + step[axis], tile)));
+    pin(model.get("pixel").map((n, axis) =>
+      n - (n % tile) + clamp((n % tile) + step[axis], 0, tile - 1)));
   });
 }
 

@@ -5,7 +5,7 @@ import math
 import traitlets
 
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, inside, one_image, one_of, place
+from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 
 WINDOWS = (3, 5, 7, 9, 11, 13)
@@ -52,8 +52,8 @@ class HaloExplorer(Explorer):
 
     def __init__(self, image=None):
         image = photograph("flower", 56)[0] if image is None else one_image(image, 3, "as colours")
-        _, *self._sides = image.shape
-        height, width = self._sides
+        _, height, width = image.shape
+        self._bounds = {"pixel": (height, width)}
         self._tiles = _common_divisors(height, width)
         constants = {
             "image": image.contiguous().numpy().tobytes(),
@@ -78,10 +78,6 @@ class HaloExplorer(Explorer):
     def _offered(self, proposal):
         offered = {"tile": self._tiles, "kernel_att": WINDOWS}[proposal.trait.name]
         return one_of(proposal.trait.name, proposal.value, offered)
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._sides)
 
 
 def _common_divisors(*sides: int) -> list[int]:

@@ -3,8 +3,9 @@
 
 import { groupedConv, newMap, shiftKernels } from "./engine.js";
 import {
-  SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView, memory,
-  outline, pickable, reach, slider, steerable, headline
+  SIGNED, button, choice, clamp, colour, element, explorer, extent, figure, floats, headline,
+  inkOn, intoMap, isCount, isInside, mapView, memory, outline, pickable, reach, slider, steerable,
+  tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -46,9 +47,9 @@ export function windowAt(f, [row, column], k) {
 const oneHot = (k, t) => Array.from({ length: k * k }, (_, n) => (n === t ? 1 : 0));
 const outer = (down, across) => down.flatMap((a) => across.map((b) => a * b + 0));
 const SOBEL = { 3: [[1, 2, 1], [-1, 0, 1]], 5: [[1, 4, 6, 4, 1], [-1, -2, 0, 2, 1]] };
-export function readyMade(k, learnt) {
+function readyMade(k, learnt) {
   const taps = k * k, middle = (taps - 1) / 2;
-  const shifts = Array.from({ length: taps }, (_, t) => [`shift ${pairOf(moveOf(t, k))}`, oneHot(k, t)]);
+  const shifts = Array.from({ length: taps }, (_, t) => [`shift ${tuple(moveOf(t, k))}`, oneHot(k, t)]);
   return [...shifts, ["box: the mean", Array(taps).fill(1 / taps)],
     ["Sobel: upright", outer(...SOBEL[k])],
     ["Laplacian: all edges", oneHot(k, middle).map((n) => 1 - n * taps)],
@@ -56,7 +57,7 @@ export function readyMade(k, learnt) {
 }
 
 // The kernel at another size: the ready-made one of its name, or its middle, or zeros around it.
-export function resized(kernel, k, learnt) {
+function resized(kernel, k, learnt) {
   const from = sideOf(kernel), ring = (k - from) / 2, name = nameOf(kernel, learnt);
   const known = readyMade(k, learnt).find(([text]) => text === name);
   return known?.[1] ?? Array.from({ length: k * k }, (_, n) => {
@@ -71,8 +72,6 @@ const nameOf = (kernel, learnt) => readyMade(sideOf(kernel), learnt)
 
 // ---- Words ----------------------------------------------------------------------------------
 
-const written = (value) => String(value).replace("-", "−");
-const pairOf = (move) => `(${move.map(written).join(", ")})`;
 const moveOf = (t, k) => [Math.floor(t / k), t % k].map((place) => place - (k - 1) / 2);
 
 // The picture goes against the displacement: "1 down, 2 left".
@@ -83,7 +82,7 @@ function verdictOf(kernel, f, result) {
   const move = displacementOf(kernel);
   if (move) {
     const copy = copied(f, move).data, apart = copy.filter((v, n) => v !== result.data[n]).length;
-    return [true, `This is the shift by ${pairOf(move)}: the picture `
+    return [true, `This is the shift by ${tuple(move)}: the picture `
       + `${wayOf(move) ? `goes ${wayOf(move)}` : "stays"}. Of ${copy.length} `
       + `numbers, ${apart} differ from a plain copy.`];
   }
@@ -122,7 +121,6 @@ function kernelTable(change) {
   return { box, table, resize };
 }
 
-const inkOn = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff");
 const rounded = (value) => String(Number(value.toPrecision(4)));
 
 function drawTable({ table, resize }, kernel, pixels) {
@@ -152,7 +150,7 @@ function drawResult(view, { data, height, width }) {
 }
 
 const greyOf = (data, low, high) => (n) => {
-  const part = Math.min(Math.max((data[n] - low) / (high - low || 1), 0), 1);
+  const part = clamp((data[n] - low) / (high - low || 1), 0, 1);
   return [part, part, part, 1].map((level) => Math.round(255 * level));
 };
 
@@ -281,7 +279,7 @@ function drawWords(view, { k, dims, sets }, lit) {
     map: `Map ${map} = e·k² + t: dimension e = ${e}, kernel position t = ${t}. `
       + `${sets === 1 ? "One kernel reads" : `${sets} kernels read`} it, one in each set, and no `
       + `other group does.`,
-    kernel: `weight[${c}, ${t}] is one kernel, ${k}×${k}: the shift by ${pairOf(moveOf(t, k))} at the `
+    kernel: `weight[${c}, ${t}] is one kernel, ${k}×${k}: the shift by ${tuple(moveOf(t, k))} at the `
       + `start. It reads map ${map} and adds to output ${c}.`,
     output: `Output ${c} = e·N + n: dimension e = ${e}, set n = ${n}. It is the sum of maps `
       + `${e * taps} … ${e * taps + taps - 1}, each convolved with its own kernel.`,
@@ -365,17 +363,14 @@ function pickPixel(model, view, { redraw, set }) {
   const point = (pixel) => { view.pointed = pixel; redraw(); };
   const pin = (...at) => {
     view.pointed = null;
-    set({ pixel: at.map((n, axis) => Math.min(Math.max(n, 0), bounds[axis] - 1)) });
+    set({ pixel: intoMap(at, bounds) });
   };
   for (const map of Object.values(maps)) {
     pickable(map, { hover: (...at) => point(at), leave: () => point(null), pin });
   }
   steerable(maps.picture, "Picture; arrow keys move the kernel", (...step) =>
     pin(...model.get("pixel").map((n, axis) => n + step[axis])));
-  const inside = (at) => at.length === 2
-    && at.every((n, axis) => Number.isInteger(n) && n >= 0 && n < bounds[axis]);
-  const counted = (most) => (n) => Number.isInteger(n) && n >= 0 && n < most;
-  view.accept = { pixel: inside, channel: counted(8), tap: counted(25),
+  view.accept = { pixel: isInside(bounds), channel: isCount(8), tap: isCount(25),
     part: (part) => part in HEADINGS };
 }
 
@@ -398,8 +393,7 @@ function pickPart(model, view, set) {
   view.lay = button("Lay it on the bench", bench, { class: "lay" });
   steerable({ frame: plan }, "", (down, right) => {
     const most = [model.get("dims") * model.get("sets"), model.get("kernel").length];
-    const now = [view.lit.c, view.lit.t], [channel, tap] = [down, right].map((step, axis) =>
-      Math.min(Math.max(now[axis] + step, 0), most[axis] - 1));
+    const [channel, tap] = intoMap([view.lit.c + down, view.lit.t + right], most);
     view.light({ channel, tap });
   });
 }

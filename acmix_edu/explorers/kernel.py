@@ -9,7 +9,7 @@ import traitlets
 
 from acmix_edu.depthwise import LearnableShift, shift_kernels
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, below, inside, one_image, one_of, place
+from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
@@ -71,6 +71,8 @@ class KernelExplorer(Explorer):
     def __init__(self, image=None, kernel=None):
         self._image = _one_map(photograph("china", 48)[0] if image is None else image)
         height, width = self._image.shape[1:]
+        self._bounds = {"pixel": (height, width), "channel": MOST_DIMS * MOST_SETS}
+        self._bounds |= {"tap": max(SIZES) ** 2}
         start = [1.0] + [0.0] * 8 if kernel is None else _numbers(kernel)
         constants = {
             "image": self._image.numpy().tobytes(),
@@ -132,21 +134,12 @@ class KernelExplorer(Explorer):
             )
         return numbers
 
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._image.shape[1:])
-
     @traitlets.validate("dims", "sets")
     def _drawable(self, proposal):
         name, most = proposal.trait.name, {"dims": MOST_DIMS, "sets": MOST_SETS}
         if not 1 <= proposal.value <= most[name]:
             raise ValueError(f"{name} must be from 1 to {most[name]}, but {proposal.value} came.")
         return proposal.value
-
-    @traitlets.validate("channel", "tap")
-    def _counted(self, proposal):
-        bounds = {"channel": MOST_DIMS * MOST_SETS, "tap": max(SIZES) ** 2}
-        return below(proposal.trait.name, proposal.value, bounds[proposal.trait.name])
 
     @traitlets.validate("part")
     def _known(self, proposal):

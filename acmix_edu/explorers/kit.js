@@ -65,7 +65,7 @@ export function button(text, press, attributes = {}) {
 // milliseconds; any other use of the slider or the buttons stops it. `send(value)` sets the trait.
 export function player({ input, read }, send, pause = 700) {
   let timer = 0;
-  const to = (value) => send(Math.min(Math.max(value, Number(input.min)), Number(input.max)));
+  const to = (value) => send(clamp(value, Number(input.min), Number(input.max)));
   const by = (steps) => to(read() + steps * Number(input.step));
   const stop = () => {
     clearInterval(timer);
@@ -148,6 +148,22 @@ export function later(pause) {
   return { do: start, stop };
 }
 
+export const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
+
+// Keeps the sign: colours that follow the square root of the value show small ones, too.
+export const rooted = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
+
+// A place is [row, column], sides are [rows, columns].
+export const isCount = (bound) => (n) => Number.isInteger(n) && n >= 0 && n < bound;
+export const isPlace = (place) => place.length === 2 && place.every(Number.isSafeInteger);
+export const isInside = (sides) => (place) =>
+  isPlace(place) && place.every((n, axis) => isCount(sides[axis])(n));
+export const intoMap = (place, sides) => place.map((n, axis) => clamp(n, 0, sides[axis] - 1));
+
+// Numbers as they are, with a true minus sign: "−1" and "(0, −1)".
+export const written = (value) => String(value).replace("-", "−");
+export const tuple = (values) => `(${values.map(written).join(", ")})`;
+
 // A number for a reader: about three digits, a true minus sign.
 export function figure(value) {
   if (!Number.isFinite(value)) return "–";
@@ -187,12 +203,15 @@ export const AMOUNT = [
 // A value that is not a number is transparent.
 export function colour(value, low, high, stops) {
   if (Number.isNaN(value)) return [0, 0, 0, 0];
-  const place = Math.min(Math.max((value - low) / (high - low), 0), 1) * (stops.length - 1);
+  const place = clamp((value - low) / (high - low), 0, 1) * (stops.length - 1);
   const stop = Math.min(Math.floor(place), stops.length - 2), part = place - stop;
   const [from, to] = [stops[stop], stops[stop + 1]];
   const level = (n) => Math.round(from[n] + part * (to[n] - from[n]));
   return [level(0), level(1), level(2), 255];
 }
+
+// Black or white, whichever is easier to read on a colour.
+export const inkOn = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff");
 
 // A colour in four bytes, as the pixels of a canvas hold it (processors that browsers run on put
 // the lowest byte first); and all shades of a scale.
@@ -223,7 +242,7 @@ export function mapView(name, ...heading) {
     const shades = shadesOf(stops), scale = (SHADES - 1) / (high - low);
     paint(view, rows, columns, (n) => {  // colour(), from a table
       const place = Math.round((values[n] - low) * scale);
-      return Number.isNaN(place) ? 0 : shades[Math.min(Math.max(place, 0), SHADES - 1)];
+      return Number.isNaN(place) ? 0 : shades[clamp(place, 0, SHADES - 1)];
     });
   };
   // Channels 0, 1, 2 as red, green, blue (one as grey), stretched where values leave 0 … 1.
@@ -272,9 +291,9 @@ export function outline(view, shapes) {
 export function pickable(view, { hover, leave, pin }) {
   const cell = (event) => {
     const { left, top, width, height } = view.canvas.getBoundingClientRect();
-    const at = (part, cells) => Math.min(Math.max(Math.floor(part * cells), 0), cells - 1);
     const [down, right] = [(event.clientY - top) / height, (event.clientX - left) / width];
-    return [at(down, view.rows), at(right, view.columns)];
+    const cells = [Math.floor(down * view.rows), Math.floor(right * view.columns)];
+    return intoMap(cells, [view.rows, view.columns]);
   };
   view.frame.classList.add("pickable");
   view.frame.addEventListener("pointermove", (event) => {
@@ -305,11 +324,14 @@ export function steerable(view, label, move) {
 // differ from its start; several explorers stand side by side with ";" between them. A link in the
 // text sets an explorer by such an address.
 
-const parts = (hash) => decodeURIComponent(hash.replace(/^#/, "")).split(";").filter(Boolean);
+const parts = (hash) => decoded(hash.replace(/^#/, "")).split(";").filter(Boolean);
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return ""; }  // a % that is no escape
+}
 
 // The traits that the address gives to the explorer of this name, in the kinds that `start` has;
 // nothing where it does not name it.
-export function readAddress(hash, name, start) {
+function readAddress(hash, name, start) {
   const mine = parts(hash).find((part) => part === name || part.startsWith(`${name}:`));
   if (mine === undefined) return undefined;
   const pairs = mine.slice(name.length + 1).split("&").map((pair) => pair.split("="));
@@ -324,7 +346,7 @@ function parse(text, like) {
 }
 
 // The address in which this explorer's part is put in the place of its old one.
-export function writeAddress(hash, name, values, start) {
+function writeAddress(hash, name, values, start) {
   const changed = Object.keys(start).filter((trait) =>
     JSON.stringify(values[trait]) !== JSON.stringify(start[trait]));
   const mine = `${name}:${changed.map((trait) => `${trait}=${values[trait]}`).join("&")}`;
@@ -427,7 +449,7 @@ function show(model, el, build, draw) {
 // ---- Redrawing and speaking -----------------------------------------------------------------
 
 // draw, at most once a frame however often it is asked for.
-export function oncePerFrame(draw) {
+function oncePerFrame(draw) {
   let waiting = 0;
   const ask = () => {
     waiting ||= requestAnimationFrame(() => {
@@ -440,7 +462,7 @@ export function oncePerFrame(draw) {
 }
 
 // A line that says the state in words to those who listen, once it has settled.
-export function speaker() {
+function speaker() {
   const box = element("p", { class: "status", role: "status", "aria-live": "polite" });
   let timer = 0;
   const say = (text) => {

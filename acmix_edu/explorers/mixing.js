@@ -2,13 +2,14 @@
 // at the pixel under the pointer. All numbers come from engine.js, all drawing from kit.js.
 
 import {
-  aggregate, attentionKernel, attentionWeights, channelsOf, convolutionKernel, entropyFraction, fuseConvPath,
-  groupedConv, mix, mixGrids, norm, normShare, onGrid, positionMap, project, reflect, regroup,
-  shiftKernels, sumInputs,
+  aggregate, attentionKernel, attentionWeights, channelsOf, colourFeatures, convolutionKernel,
+  entropyFraction, fuseConvPath, groupedConv, mix, mixGrids, norm, normShare, onGrid, positionMap,
+  project, reflect, regroup, shiftKernels, sumInputs,
 } from "./engine.js";
 import {
-  AMOUNT, NOTHING, SIGNED, choice, element, explorer, extent, figure, floats, later, mapView, memory,
-  outline, pickable, reach, slider, steerable, headline
+  AMOUNT, NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
+  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, reach, rooted, slider,
+  steerable, tuple,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -179,7 +180,7 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
     f_out: ["Output", out] };
   for (const [name, [label, values]] of Object.entries(shown)) {
     const rms = figure(norm(values) / Math.sqrt(values.length));
-    maps[name].draw(values.map(root), height, width, -root(end), root(end), SIGNED);
+    maps[name].draw(values.map(rooted), height, width, -rooted(end), rooted(end), SIGNED);
     const seeded = name === "f_conv" && model.get("kernel_conv") !== model.get("sizes").kernel_conv;
     maps[name].say(`${label}, output channel ${c}; root mean square ${rms}`,
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
@@ -233,9 +234,8 @@ function drawMarks(model, data, view, pixel) {
 
 function drawKernels(model, data, view, now, pixel, cell) {
   const { maps } = view, at = kernelsAt(model, data, now, pixel), middle = (at.side - 1) / 2;
-  const [row, column] = cell.map((n) => Math.min(Math.max(n, -middle), middle));
+  const [row, column] = cell.map((n) => clamp(n, -middle, middle));
   const n = (row + middle) * at.side + column + middle;
-  const offset = `(${whole(row)}, ${whole(column)})`;
   const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
   const [height, width] = [data.sizes.height, data.sizes.width];
   const edge = { row: middle - pixel[0] * data.sizes.stride, rows: height, columns: width,
@@ -243,14 +243,14 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
   maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
   for (const name of Object.keys(kernels)) {
-    maps[name].draw(kernels[name].map(root), at.side, at.side, -root(end), root(end), SIGNED);
+    maps[name].draw(kernels[name].map(rooted), at.side, at.side, -rooted(end), rooted(end), SIGNED);
   }
   for (const [name, values] of Object.entries({ a: at.a, ...kernels })) {
     const [low, high] = extent(values).map(figure);
     outline(maps[name], [edge, { row: row + middle, column: column + middle, rows: 1, columns: 1,
       kind: "here" }]);
     maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
-      `${low} … ${high}; offset ${offset}: ${figure(values[n])}`);
+      `${low} … ${high}; offset ${tuple([row, column])}: ${figure(values[n])}`);
   }
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
   view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
@@ -269,8 +269,6 @@ const KERNEL_NAMES = {
   kernel_conv: "Effective kernel of the convolution path",
   kernel_mix: "Effective kernel of the mix",
 };
-const root = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
-const whole = (n) => String(n).replace("-", "−");
 
 // ---- The widget -----------------------------------------------------------------------------
 
@@ -319,7 +317,7 @@ function build(model, { redraw, set }) {
   }
   const bounds = [height, width].map((side) => Math.ceil(side / stride));
   steerable(maps.picture, "Picture", (...step) =>
-    pin(model.get("pixel").map((n, axis) => clamp(n + step[axis], 0, bounds[axis] - 1))));
+    pin(intoMap(model.get("pixel").map((n, axis) => n + step[axis]), bounds)));
 
   for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
     const choose = (...at) => set({ offset: at.map((n) => n - (maps[name].rows - 1) / 2) });
@@ -330,28 +328,17 @@ function build(model, { redraw, set }) {
       const most = (maps.kernel_mix.rows - 1) / 2;
       set({ offset: model.get("offset").map((n, axis) => clamp(n + step[axis], -most, most)) });
     });
-  const place = (value) => value.length === 2 && value.every(Number.isInteger);
-  const inside = (value) => place(value) && value.every((n, axis) => n >= 0 && n < bounds[axis]);
-  view.accept = { pixel: inside, offset: place };
+  view.accept = { pixel: isInside(bounds), offset: isPlace };
   return view;
 }
 
 // Between colours 0 … 1 and an image: the colours themselves, or colour_features of them.
 function lifted(colours, lift) {
-  if (lift === "picture") return colours;
-  const size = colours.length / 3, image = new Float32Array(4 * size);
-  for (let n = 0; n < 3 * size; n++) image[n] = colours[n] - 0.5;
-  for (let n = 0; n < size; n++) {
-    const [r, g, b] = [image[n], image[size + n], image[2 * size + n]];
-    image[3 * size + n] = Math.sqrt(3 - r * r - g * g - b * b);
-  }
-  return image;
+  return lift === "picture" ? colours : colourFeatures(colours);
 }
 
 const asColours = ({ data, height, width }, lift) =>
   data.slice(0, 3 * height * width).map((value) => value + (lift === "colour" ? 0.5 : 0));
-
-const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
 
 function draw(model, view) {
   const { data, maps } = view, now = stages(model, data, view.remember);

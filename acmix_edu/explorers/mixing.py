@@ -10,8 +10,6 @@ from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import (
     Explorer,
-    below,
-    inside,
     one_image,
     one_of,
     packed,
@@ -76,7 +74,8 @@ class MixingExplorer(Explorer):
 
     preset = traitlets.Unicode().tag(sync=True, state=True)
 
-    image = traitlets.Bytes().tag(sync=True)  # the view may put the reader's own picture here
+    # The view may put the reader's own picture here; it comes as a memoryview.
+    image = traitlets.Bytes().tag(sync=True, from_json=lambda value, _: bytes(value))
 
     # What the view needs besides: constant, and the same for every state of the traits above.
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
@@ -160,6 +159,8 @@ class MixingExplorer(Explorer):
 
     @traitlets.observe("preset")
     def _own_rates(self, change):
+        if "alpha" in self._property_lock:
+            return  # the view sets both, and has brought its own
         module = self._modules[change.new]
         self.alpha, self.beta = module.rate1.item(), module.rate2.item()
 
@@ -184,14 +185,6 @@ class MixingExplorer(Explorer):
     def _offered(self, proposal):
         offered = sorted({*KERNEL_CONV_CHOICES, next(iter(self._modules.values())).kernel_conv})
         return one_of("kernel_conv", proposal.value, offered)
-
-    @traitlets.validate("head", "channel")
-    def _existing(self, proposal):
-        return below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import accumulate
 
 import ipywidgets as widgets
+import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -201,8 +202,6 @@ def _too_large(x: torch.Tensor, setting: dict) -> str | None:
         free = torch.cuda.mem_get_info()[0]
         free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     else:
-        import psutil  # comes with a notebook's kernel
-
         free = psutil.virtual_memory().available
     says = f"with {copies} copies of k and of v it would take about {needed / 1e9:.1f} GB"
     says = f"The unfold form does not fit: {says}, and {free / 1e9:.1f} GB are free."

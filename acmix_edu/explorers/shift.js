@@ -2,8 +2,8 @@
 // what enters is hatched, and two shifts in a row are held against one.
 
 import {
-  AMOUNT, SIGNED, choice, colour, element, explorer, extent, figure, floats, mapView, outline,
-  reach, slider, steerable, toggle,
+  AMOUNT, SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, intoMap,
+  isInside, mapView, outline, reach, slider, steerable, toggle, tuple, written,
 } from "./kit.js";
 
 const MOST = 8;
@@ -14,12 +14,11 @@ const ZERO = -1, BLANK = -2;  // where no pixel is read
 
 const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
 const opposite = (delta) => delta.map((n) => -n || 0);
-const clampTo = (n, low, high) => Math.min(Math.max(n, low), high);
 const inside = ({ height, width }, [row, column]) =>
   row >= 0 && row < height && column >= 0 && column < width;
 
 // The place that is read for a place outside: none, or that on the other side.
-export function landing(map, place, border) {
+function landing(map, place, border) {
   if (border !== "roll") return place;
   return place.map((n, axis) => {
     const side = axis ? map.width : map.height;
@@ -56,7 +55,7 @@ export function differing(a, b) {
 // What stands in each cell of a panel, which shows a map and a margin around it: the number of the
 // map's pixel, ZERO or BLANK; and which cells hold what enters and what leaves. A panel shows the
 // map at rest and the window moved (`byReading`), or the window at rest and the map moved.
-export function panelCells(map, delta, border, margin, byReading) {
+function panelCells(map, delta, border, margin, byReading) {
   const rows = map.height + 2 * margin, columns = map.width + 2 * margin;
   const at = new Int32Array(rows * columns).fill(BLANK), enters = [], leaves = [];
   for (let n = 0; n < at.length; n++) {
@@ -70,8 +69,8 @@ export function panelCells(map, delta, border, margin, byReading) {
   return { rows, columns, at, enters, leaves };
 }
 
-export const marginOf = ({ height, width }) =>
-  clampTo(Math.ceil(Math.max(height, width) / 4), 3, MOST);
+const marginOf = ({ height, width }) =>
+  clamp(Math.ceil(Math.max(height, width) / 4), 3, MOST);
 
 // ---- From the model's traits to maps --------------------------------------------------------
 
@@ -104,8 +103,6 @@ function appearance(data, channels) {
     shade: (values, n) => colour(n === ZERO ? 0 : values[n], low, end, stops) };
 }
 
-const written = (value) => String(value).replace("-", "−");
-const pairOf = (delta) => `(${delta.map(written).join(", ")})`;
 const many = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
 // ---- The page -------------------------------------------------------------------------------
@@ -148,7 +145,7 @@ function build(model, { redraw, set }) {
   for (const [name, { drags, byReading }] of Object.entries(PANELS)) {
     const panel = panels[name], start = () => drags.map((trait) => model.get(trait));
     const move = (from, by) => set(Object.fromEntries(drags.map((trait, axis) =>
-      [trait, clampTo(from[axis] + (byReading ? by[axis] : -by[axis]), -MOST, MOST)])));
+      [trait, clamp(from[axis] + (byReading ? by[axis] : -by[axis]), -MOST, MOST)])));
     const pixel = (place) => resultOf(model, view.map, name, place);
     panel.grip = element("div", { class: drags.length ? "grip drag" : "grip" });
     panel.frame.append(panel.grip);
@@ -158,11 +155,10 @@ function build(model, { redraw, set }) {
     if (drags.length) steerable(panel, label, (...by) => move(start(), by));
   }
   steerable({ frame: reading }, "", (...by) => {
-    const [row, column] = plus(pixelOf(model, view.map), by), { height, width } = view.map;
-    pin([clampTo(row, 0, height - 1), clampTo(column, 0, width - 1)]);
+    const { height, width } = view.map;
+    pin(intoMap(plus(pixelOf(model, view.map), by), [height, width]));
   });
-  const counted = (n) => Number.isInteger(n) && n >= 0;
-  view.accept = { pixel: (place) => place.length === 2 && place.every(counted) };
+  view.accept = { pixel: isInside([Infinity, Infinity]) };
   return view;
 }
 
@@ -317,13 +313,13 @@ const givenTo = (name, delta) => (name === "roll" ? opposite(delta) : delta);
 
 function drawPanels({ panels: views, controls, boxes }, now, here) {
   const { panels, twice, differs, margin, name, a, b, sum } = now;
-  const call = (delta) => pairOf(["f", ...givenTo(name, delta)]);
+  const call = (delta) => tuple(["f", ...givenTo(name, delta)]);
   const titles = { f: "f and the window", first: `f̃ = ${name}${call(a)}`,
     second: `then ${name}${call(b).replace("f", "f̃")}`, once: `at once: ${name}${call(sum)}` };
-  const notes = { f: `Drag the window: it goes by ${pairOf(a)}.`,
-    first: `Drag the picture: it goes by ${pairOf(opposite(a))}.`,
-    second: `Drag it: it goes by ${pairOf(opposite(b))}.`,
-    once: `It goes by ${pairOf(opposite(sum))}.` };
+  const notes = { f: `Drag the window: it goes by ${tuple(a)}.`,
+    first: `Drag the picture: it goes by ${tuple(opposite(a))}.`,
+    second: `Drag it: it goes by ${tuple(opposite(b))}.`,
+    once: `It goes by ${tuple(opposite(sum))}.` };
   for (const [panel, view] of Object.entries(views)) {
     const outlined = panel === "f" || (twice && panel === "first") ? [] : differs;
     if (panels[panel]) drawPanel(view, panels[panel], margin, here[panel], outlined);
@@ -346,13 +342,13 @@ function readingAt(name, map, place, delta, border) {
   const far = plus(place, delta), landed = landing(map, far, border);
   const terms = place.map((n, axis) =>
     `${n} ${delta[axis] < 0 ? "−" : "+"} ${Math.abs(delta[axis])}`);
-  const wraps = String(far) === String(landed) ? "" : ` → ${name}${pairOf(landed)}`;
-  return `${name}(${terms.join(", ")}) = ${name}${pairOf(far)}${wraps}: ${valueAt(map, landed)}`;
+  const wraps = String(far) === String(landed) ? "" : ` → ${name}${tuple(landed)}`;
+  return `${name}(${terms.join(", ")}) = ${name}${tuple(far)}${wraps}: ${valueAt(map, landed)}`;
 }
 
 // The reading of the chosen pixel, step by step.
 function readingOf({ f, a, b, sum, twice, border, panels }, pixel, between) {
-  const at = `Pixel ${pairOf(pixel)} reads`;
+  const at = `Pixel ${tuple(pixel)} reads`;
   if (!twice) return `${at} ${readingAt("f", f, pixel, a, border)}.`;
   const which = inside(f, between) ? `, which reads ${readingAt("f", f, between, a, border)}` : "";
   return `${at} ${readingAt("f̃", panels.second.map, pixel, b, border)}${which}. At once: `
@@ -383,7 +379,7 @@ function costOf({ f, a, border, name, panels }) {
   const say = (n) => n.toLocaleString("en");
   const [read, read9] = border === "roll" ? [all, 9 * all]
     : [all - channels * panels.first.enters.length, channels * (3 * height - 2) * (3 * width - 2)];
-  return `Memory: ${name} by ${pairOf(givenTo(name, a))} reads ${say(read)} values and writes `
+  return `Memory: ${name} by ${tuple(givenTo(name, a))} reads ${say(read)} values and writes `
     + `${say(all)}. The nine of a 3×3 convolution read ${say(read9)} and write ${say(9 * all)}, `
     + `${say(4 * (read9 + 9 * all))} bytes, and multiply nothing.`;
 }
@@ -405,7 +401,7 @@ function draw(model, view) {
   view.verdict.textContent = verdictOf(now);
   view.cost.textContent = costOf(now);
   drawLegend(view, now);
-  const given = [now.a, now.b].map((delta) => pairOf(givenTo(now.name, delta)));
+  const given = [now.a, now.b].map((delta) => tuple(givenTo(now.name, delta)));
   const second = now.twice ? `, then by ${given[1]}` : "";
   return `${now.name} by ${given[0]}${second}. ${view.verdict.textContent}`;
 }

@@ -104,7 +104,7 @@ class ShiftExplorer(Explorer):
         return one_of(proposal.trait.name, proposal.value, offered)
 
     @traitlets.validate("pixel")
-    def _counted_from_zero(self, proposal):
+    def _in_bounds(self, proposal):
         if min(proposal.value) < 0:
             raise ValueError(
                 f"pixel must be a (row, column) counted from 0, but {proposal.value} came."

@@ -3,8 +3,9 @@
 
 import { newMap, project } from "./engine.js";
 import {
-  NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, mapView,
-  memory, outline, pickable, player, reach, slider, steerable, headline
+  NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
+  inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, reach, rooted, slider,
+  steerable,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -45,7 +46,7 @@ export function moved(map, down, right) {
 }
 
 // Every stride-th pixel of every stride-th row.
-export function thinned(map, stride) {
+function thinned(map, stride) {
   if (stride === 1) return map;
   const kept = newMap(1, Math.ceil(map.height / stride), Math.ceil(map.width / stride));
   kept.data.forEach((_, n) => {
@@ -67,7 +68,7 @@ export function growingSums(f, weights, moves, stride) {
 }
 
 // The products of which one output pixel is made; `row` and `column` are the window's middle.
-export function productsAt(f, weights, row, column, moves) {
+function productsAt(f, weights, row, column, moves) {
   const products = new Float64Array(moves.length);
   for (let c = 0; c < f.channels; c++) {
     moves.forEach(([down, right], t) => (products[t] +=
@@ -140,12 +141,6 @@ function short(value) {
     : size < 100 ? value.toFixed(2) : size < 1e4 ? value.toFixed(0) : value.toExponential(0);
   return text.replaceAll("-", "−").replace("+", "");
 }
-
-// Colours follow the square root of the value, so that small ones show.
-const rooted = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
-
-// Black or white, whichever is easier to read on a colour.
-const inkOn = ([r, g, b]) => (0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff");
 
 function cellOf(t, choose) {
   const box = button("", () => choose(t), { "data-lm-suppress-shortcuts": "true" });
@@ -342,9 +337,8 @@ function build(model, { redraw, set }) {
   maps.picture.photo(f);
 
   const stride = () => model.get("stride"), bounds = [f.height, f.width];
-  const within = (place) => place.map((n, axis) => Math.min(Math.max(n, 0), bounds[axis] - 1));
-  const hover = (pixel) => { view.hovered = pixel && within(pixel); redraw(); };
-  const pin = (pixel) => { view.hovered = null; set({ pixel: within(pixel) }); };
+  const hover = (pixel) => { view.hovered = pixel && intoMap(pixel, bounds); redraw(); };
+  const pin = (pixel) => { view.hovered = null; set({ pixel: intoMap(pixel, bounds) }); };
   const results = ["sum", "convolution", "missing"];
   for (const name of ["picture", "product", "slid", ...results]) {
     const inPicture = (...at) => at.map((n, axis) => (results.includes(name) ? n * stride()
@@ -354,8 +348,7 @@ function build(model, { redraw, set }) {
   }
   steerable(maps.picture, "Picture; arrow keys move the window", (...step) =>
     pin(model.get("pixel").map((n, axis) => n + step[axis] * stride())));
-  view.accept = { pixel: (value) => value.length === 2
-    && value.every((n, axis) => Number.isInteger(n) && n >= 0 && n < bounds[axis]) };
+  view.accept = { pixel: isInside(bounds) };
   return view;
 }
 

@@ -5,7 +5,7 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, inside, one_image, one_of, packed, place
+from acmix_edu.explorers.explorer import Explorer, one_image, one_of, packed, place
 from acmix_edu.explorers.loader import bundle, source
 
 KERNEL_SIZES = (1, 3, 5, 7)
@@ -65,6 +65,7 @@ class UnfoldExplorer(Explorer):
         own = None if kernel is None else _one_kernel(kernel)
         self._image = _picture(image, own)
         channels, height, width = self._image.shape
+        self._bounds = {"pixel": (height, width)}
         self._kernels = _all_kernels(channels, own)
         named = {f"{preset}{k}": value for (preset, k), value in self._kernels.items()}
         kernels, places = packed({"kernels": named})
@@ -114,10 +115,6 @@ class UnfoldExplorer(Explorer):
                 "step=kernel_size**2 adds all cells."
             )
         return proposal.value
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._image.shape[1:])
 
 
 def _picture(image, own) -> torch.Tensor:

@@ -3,14 +3,14 @@
 
 import { acmix, reflect, windowPixels } from "./engine.js";
 import {
-  AMOUNT, NOTHING, SIGNED, button, element, explorer, extent, figure, floats, mapView, outline,
-  headline, pickable, player, reach, slider, steerable,
+  AMOUNT, NOTHING, SIGNED, button, clamp, element, explorer, extent, figure, floats, headline,
+  intoMap, isInside, isPlace, mapView, outline, pickable, player, reach, slider, steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
 
 // All stages of the module, and what the maps between them are made from.
-export function forwardPass(x, weights, sizes) {
+function forwardPass(x, weights, sizes) {
   const { heads, kernelAtt, dilation, stride } = sizes;
   const window = { kernel: kernelAtt, dilation, stride };
   const made = acmix(x, weights, sizes), { channels, height, width } = made.q;
@@ -105,14 +105,12 @@ function lookAt(model, { heads, d, taps, lightTaps, sizes }, offset) {
   const head = model.get("head"), e = model.get("channel"), c = head * d + e;
   const cellIn = (count, step) => {
     const k = Math.sqrt(count), half = (k - 1) / 2;
-    const [row, column] = offset.map((n) => clampTo(Math.round(n / step), -half, half) + half);
+    const [row, column] = offset.map((n) => clamp(Math.round(n / step), -half, half) + half);
     return row * k + column;
   };
   return { head, e, c, group: Math.floor(c / heads), cell: cellIn(taps, sizes.dilation),
     lightCell: cellIn(lightTaps, 1) };
 }
-
-const clampTo = (n, low, high) => Math.min(Math.max(n, low), high);
 
 // The index of the shown map on each axis but the last two; null for the cells of a window.
 function indices(tensor, at, pass) {
@@ -268,7 +266,6 @@ function openStep(view, model, step) {
 
 const square = ([row, column], side, kind) => ({ row: row - (side - 1) / 2,
   column: column - (side - 1) / 2, rows: side, columns: side, kind });
-const written = (place) => `(${place.join(", ")})`.replaceAll("-", "−");
 
 // The pixel's windows where a whole map is read, the border where it is padded.
 function marksOn(tensor, place, { height, width, rim, lightTaps }) {
@@ -286,15 +283,15 @@ function drawMap(view, tensor, at, pixel) {
   const n = place[0] * columns + place[1];
   map.title.replaceChildren(element("code", {}, text));
   outline(map, marksOn(tensor, place, pass));
-  map.frame.setAttribute("aria-label", `${text} at ${written(place)}; arrow keys move the pixel`);
+  map.frame.setAttribute("aria-label", `${text} at ${tuple(place)}; arrow keys move the pixel`);
   if (tensor.name === "x") {
     const size = rows * columns, channels = pass.x.channels >= 3 ? 3 : 1;
     const values = Array.from({ length: channels }, (_, c) => figure(pass.x.data[c * size + n]));
-    return map.say("The input as a picture", `at ${written(place)}: ${values.join(", ")}`);
+    return map.say("The input as a picture", `at ${tuple(place)}: ${values.join(", ")}`);
   }
   const values = valuesOf(pass, tensor, at);
   const ends = paintMap(map, tensor, values, rows, columns);
-  map.say(`${text}: ${ends}`, `${ends}\nat ${written(place)}: ${figure(values[n])}`);
+  map.say(`${text}: ${ends}`, `${ends}\nat ${tuple(place)}: ${figure(values[n])}`);
 }
 
 function drawWindow(view, tensor, at, pixel) {
@@ -309,7 +306,7 @@ function drawWindow(view, tensor, at, pixel) {
   outline(map, [square([row, column], 1, "here")]);
   map.frame.setAttribute("aria-label",
     `${text}, ${side} by ${side}; arrow keys choose the cell whose map is shown`);
-  const offset = written([(row - middle) * step, (column - middle) * step]);
+  const offset = tuple([(row - middle) * step, (column - middle) * step]);
   map.say(`${text}: ${ends}`, `${ends}\noffset ${offset}, number ${cell}: ${figure(values[cell])}`);
 }
 
@@ -321,7 +318,7 @@ function drawNumbers(view, step, at, [row, column]) {
   const [a, c, mixed] = [outAtt, outConv, out].map((map) => figure(plane(map, at.c)[n]));
   const [alpha, beta] = [weights.alpha, weights.beta].map(figure);
   view.detail.parts.numbers.textContent = step < view.table.length ? ""
-    : `At ${written([row, column])}: ${alpha} · ${signed(a)} + ${signed(beta)} · ${signed(c)} `
+    : `At ${tuple([row, column])}: ${alpha} · ${signed(a)} + ${signed(beta)} · ${signed(c)} `
       + `= ${mixed}`;
 }
 
@@ -366,10 +363,7 @@ function build(model, { redraw, set }) {
   for (const map of [view.thumbs.x, view.mapOf(view.tensors[0])]) {
     map.photo(pass.x);
   }
-  const whole = (value) => value.length === 2 && value.every(Number.isInteger);
-  const bounds = [pass.outHeight, pass.outWidth];
-  view.accept = { offset: whole,
-    pixel: (value) => whole(value) && value.every((n, axis) => n >= 0 && n < bounds[axis]) };
+  view.accept = { offset: isPlace, pixel: isInside([pass.outHeight, pass.outWidth]) };
   return view;
 }
 
@@ -383,14 +377,13 @@ function makeMaps(model, pass, hover, pin) {
     steerable(map, label, (...step) => pin(byKeys(step, map)));
     return map;
   };
-  const within = (pixel) => pixel.map((n, axis) => clampTo(n, 0, bounds[axis] - 1));
   const mapOf = (tensor) => once(tensor.name, (map) => use(map, tensor.name,
-    (at) => ({ pixel: within(geometry(tensor, pass).from(at)) }),
-    (step) => ({ pixel: within(model.get("pixel").map((n, axis) => n + step[axis])) })));
+    (at) => ({ pixel: intoMap(geometry(tensor, pass).from(at), bounds) }),
+    (step) => ({ pixel: intoMap(model.get("pixel").map((n, axis) => n + step[axis]), bounds) })));
   const windowOf = (tensor) => once(`${tensor.name}_window`, (map) => {
     const step = isLight(tensor) ? 1 : pass.sizes.dilation;
     const offset = (at) => ({ offset: at.map((n) =>
-      (clampTo(n, 0, map.rows - 1) - (map.rows - 1) / 2) * step) });
+      (clamp(n, 0, map.rows - 1) - (map.rows - 1) / 2) * step) });
     return use(map, tensor.name, offset, (by) => {
       const cell = cellOf(tensor, lookAt(model, pass, model.get("offset")));
       return offset([Math.floor(cell / map.rows) + by[0], (cell % map.rows) + by[1]]);

@@ -11,9 +11,7 @@ from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
-    below,
     frozen,
-    inside,
     one_image,
     packed,
     place,
@@ -239,14 +237,6 @@ class WalkExplorer(Explorer):
         if not 1 <= proposal.value <= len(STEPS):
             raise ValueError(f"step must be from 1 to {len(STEPS)}, but {proposal.value} came.")
         return proposal.value
-
-    @traitlets.validate("head", "channel")
-    def _existing(self, proposal):
-        return below(proposal.trait.name, proposal.value, self._bounds[proposal.trait.name])
-
-    @traitlets.validate("pixel")
-    def _inside(self, proposal):
-        return inside("pixel", proposal.value, self._bounds["pixel"])
 
 
 def _legible() -> ACmix:

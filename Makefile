@@ -29,7 +29,7 @@ serve: ## serve _build/html on 127.0.0.1
 	@echo "== http://127.0.0.1:$(PORT)/   (Ctrl-C stops it)"
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-test: ## prove that everything in the book is true: all of the five steps below
+test: ## run all checks of the book and the package: all of the five steps below
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory notebooks

@@ -48,7 +48,8 @@ function buildFilm(model, { redraw, set }) {
   const steps = player(controls.moment, (moment) => set({ moment }), 400);
   const maps = starts.map((start) => mapView(start, TITLES[start]));
   const [reading, scale] = ["reading", "scale"].map((name) => element("p", { class: name }));
-  const charts = ["psnr", "drift"].map((name) => chart(name, told));
+  const data = { told, noisy: model.get("noisy") }, pick = (moment) => set({ moment });
+  const charts = ["psnr", "drift"].map((name) => chart(name, data, pick));
   const view = { controls, maps, starts, told, moments, charts, reading, scale,
     all: floats(model.get("kernels")), reset: steps.stop, release: steps.stop };
   const pin = (cell) => { view.hovered = null; set({ cell }); };
@@ -65,31 +66,44 @@ function buildFilm(model, { redraw, set }) {
   return view;
 }
 
-// Two lines up to the moment, from 0 to the largest value, and a cursor.
+// Two lines from 0 to the largest value, over the square root of the step, pale after the moment;
+// a dotted one for the picture as it came; a cursor, which a click or a drag moves.
 const CHARTS = { psnr: "Quality on the flower, PSNR in dB",
   drift: "Distance from the shifts" };
-function chart(name, told) {
-  const lines = Object.keys(TITLES).map((start) => told[start].map((frame) => frame[name]));
-  const last = lines[0].length - 1, high = extent(lines.flat())[1];
-  const path = (line) => line.map((value, n) =>
-    `${n ? "L" : "M"}${(100 * n) / last} ${100 - (100 * value) / high}`).join("");
+function chart(name, { told, noisy }, pick) {
+  const frames = Object.keys(TITLES).map((start) => told[start]);
+  const lines = frames.map((line) => line.map((frame) => frame[name]));
+  const last = frames[0].at(-1).step, high = extent(lines.flat())[1];
+  const x = (step) => 100 * Math.sqrt(step / last), y = (value) => 100 - (100 * value) / high;
+  const path = (line, count) => line.slice(0, count).map((value, n) =>
+    `${n ? "L" : "M"}${x(frames[0][n].step)} ${y(value)}`).join("");
   const cursor = element("path", { class: "cursor" });
+  const level = name === "psnr"
+    ? [element("path", { class: "chance", d: `M0 ${y(noisy)}H100` })] : [];
+  const pale = lines.map((line, n) => element("path", { class: `pale line${n}`, d: path(line) }));
   const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
   const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
-    "aria-hidden": "true" }, cursor, ...paths);
+    "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths);
+  const at = ({ clientX }) => {
+    const { left, width } = svg.getBoundingClientRect(), place = (100 * (clientX - left)) / width;
+    const far = frames[0].map(({ step }) => Math.abs(x(step) - place));
+    pick(far.indexOf(Math.min(...far)));
+  };
+  svg.addEventListener("click", at);
+  svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
   const ends = element("div", { class: "ends" },
     ...[high, 0].map((end) => element("span", {}, figure(end))));
   const says = element("p", { class: "told", "data-told": name });
   const move = (moment) => {
-    cursor.setAttribute("d", `M${(100 * moment) / last} 0V100`);
-    paths.forEach((node, n) => node.setAttribute("d", path(lines[n].slice(0, moment + 1))));
+    cursor.setAttribute("d", `M${x(frames[0][moment].step)} 0V100`);
+    paths.forEach((node, n) => node.setAttribute("d", path(lines[n], moment + 1)));
     says.replaceChildren(...Object.keys(TITLES).flatMap((start, n) => [
       element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
-      element("b", {}, figure(lines[n][moment])), " "]));
+      element("b", {}, figure(lines[n][moment])), " "]), ...level.length
+      ? [element("span", { class: "key chance" }), ` noisy picture ${figure(noisy)}`] : []);
   };
-  const tick = (n) => element("span", { style: `left: ${(100 * n) / last}%` },
-    `${n ? "" : "step "}${Object.values(told)[0][n].step}`);  // moments are not even in time
-  const ticks = [0, Math.round(last / 2), last].map(tick);
+  const ticks = [0, last / 10, last / 2, last].map((step) =>
+    element("span", { style: `left: ${x(step)}%` }, `${step ? "" : "step "}${step}`));
   const plot = element("div", { class: "plot" }, ends, svg,
     element("div", { class: "along" }, ...ticks));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };

@@ -50,8 +50,11 @@ class FilmExplorer(Explorer):
 
     kernels = traitlets.Bytes(read_only=True).tag(sync=True)  # [start, moment, output, 9, 3, 3]
     told = traitlets.Dict(read_only=True).tag(sync=True)  # start: a list of NUMBERS by moment
+    noisy = traitlets.Float(read_only=True).tag(sync=True)  # PSNR of the picture as it comes
 
     def __init__(self, moment: int = 0):
+        from acmix_edu.training.denoise import held_out, psnr  # after the package: it runs, too
+
         films = {start: evenly(film(start), MOMENTS) for start in STARTS}
         self._kernels = torch.stack([
             torch.stack([frame["state"]["operator.dep_conv.weight"][:OUTPUTS] for frame in frames])
@@ -59,7 +62,9 @@ class FilmExplorer(Explorer):
         ])  # fmt: skip
         told = {start: [{name: frame[name] for name in NUMBERS} for frame in frames]
                 for start, frames in films.items()}  # fmt: skip
+        clean, noisy = held_out()
         constants = {"kernels": self._kernels.numpy().tobytes(), "told": told}
+        constants |= {"noisy": psnr(noisy, clean)}
         super().__init__("film", constants, moment=moment)
 
     def current_kernels(self) -> dict[str, torch.Tensor]:

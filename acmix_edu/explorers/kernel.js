@@ -109,6 +109,7 @@ function kernelTable(change) {
     const read = () => (input.value.trim() === "" ? NaN : Number(input.value));
     input.addEventListener("input", () => usable(read()) && change(n, read() || 0));
     input.addEventListener("blur", () => (input.value = input.dataset.value));
+    for (const come of ["focus", "click"]) input.addEventListener(come, () => input.select());
     return element("div", { class: "weight" }, input, element("span", {}));
   };
   const resize = (k) => {
@@ -390,7 +391,7 @@ function pickPart(model, view, set) {
   view.heads = Object.fromEntries(Object.keys(HEADINGS).map((part) =>
     [part, button("", () => view.light({ part }))]));
   const bench = () => set({ kernel: oneHot(sideOf(model.get("kernel")), view.lit.t) });
-  view.lay = button("Lay it on the bench", bench, { class: "lay" });
+  view.lay = button("Use this kernel above", bench, { class: "lay" });
   steerable({ frame: plan }, "", (down, right) => {
     const most = [model.get("dims") * model.get("sets"), model.get("kernel").length];
     const [channel, tap] = intoMap([view.lit.c + down, view.lit.t + right], most);

@@ -176,8 +176,9 @@ def _numbers(kernel) -> list[float]:
 
 
 def _most_changed(weight: torch.Tensor) -> list:
-    """Return the name and the numbers of the kernel that training moved furthest."""
+    """Return the kernel that training moved furthest: a name, and its numbers to three digits."""
     taps = weight.shape[1]
     change = (weight - shift_kernels(weight.shape[-1])).flatten(2).norm(dim=2)
     channel, tap = divmod(change.argmax().item(), taps)
-    return [f"learnt: weight[{channel}, {tap}]", weight[channel, tap].flatten().tolist()]
+    numbers = weight[channel, tap].flatten().tolist()
+    return ["learnt (chapter 8)", [round(number, 3) for number in numbers]]

@@ -186,10 +186,9 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
   }
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
-  view.scale.textContent = `Output channel ${c}, on one scale: blue −${figure(end)}, white 0, `
-    + `red ${figure(end)}, by the square root of the value. The attention path orders its channels `
-    + `by head (head ${head}, dimension ${e}), the convolution path by dimension (group `
-    + `${Math.floor(c / heads)}, kernel ${c % heads}): the sum pairs them by number.`;
+  view.scale.textContent = `Output channel ${c} (of the attention: head ${head}, channel ${e}; of `
+    + `the convolution: group ${Math.floor(c / heads)}, kernel ${c % heads}), on one scale: `
+    + `blue −${figure(end)}, white 0, red ${figure(end)}, by the square root of the value.`;
 }
 
 function drawShare(model, data, view, norms) {
@@ -236,6 +235,7 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const { maps } = view, at = kernelsAt(model, data, now, pixel), middle = (at.side - 1) / 2;
   const [row, column] = cell.map((n) => clamp(n, -middle, middle));
   const n = (row + middle) * at.side + column + middle;
+  const place = row || column ? `offset ${tuple([row, column])}` : "the pixel itself";
   const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
   const [height, width] = [data.sizes.height, data.sizes.width];
   const edge = { row: middle - pixel[0] * data.sizes.stride, rows: height, columns: width,
@@ -250,15 +250,14 @@ function drawKernels(model, data, view, now, pixel, cell) {
     outline(maps[name], [edge, { row: row + middle, column: column + middle, rows: 1, columns: 1,
       kind: "here" }]);
     maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
-      `${low} … ${high}; offset ${tuple([row, column])}: ${figure(values[n])}`);
+      `${low} to ${high}; ${place}: ${figure(values[n])}`);
   }
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
   view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
   maps.a.note.append(element("br"), `entropy ${figure(entropy)} (1: all alike)`);
-  view.kernelScale.textContent = "Kernels are summed over the "
-    + `${data.sizes.in_planes} input channels, as if all were alike. One scale for all three: blue `
-    + `−${figure(end)}, white 0, red ${figure(end)}, by the square root of the value, so that small `
-    + "ones show. Past the picture's border (dotted) attention reads mirrored pixels and "
+  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike. "
+    + `One scale for all three: blue −${figure(end)}, white 0, red ${figure(end)}, by the square root `
+    + "of the value, so that small ones show; grey is not read. Past the picture's border (dotted) attention reads mirrored pixels and "
     + "convolution reads zeros.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }

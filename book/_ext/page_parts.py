@@ -2,7 +2,8 @@
 
 Left out: thebe (its script needs a kernel elsewhere), fontawesome.js (1.5 MB; the style sheet has
 the icons), the search index but on the page that searches, and the script of tabs where there are
-none. Added: a place for each explorer, and a line that says what a page was executed with.
+none. Added: a place for each explorer, and a line that says what a page was executed with. Moved:
+what is said about an answer, into the answer.
 """
 
 import os
@@ -11,11 +12,14 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+from docutils import nodes
+
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def setup(app):
     app.connect("config-inited", drop_thebe)
+    app.connect("doctree-read", keep_answers_closed)
     app.connect("html-page-context", place_explorers)
     app.connect("html-page-context", say_what_executed_it)
     app.connect("build-finished", finish_pages)
@@ -30,6 +34,15 @@ def drop_thebe(app, config):
                 app.disconnect(listener.id)
     css = app.registry.css_files
     css[:] = [(name, attributes) for name, attributes in css if name != "sphinx-thebe.css"]
+
+
+def keep_answers_closed(app, doctree):
+    """Put the paragraph after a closed answer in with it: it speaks of what the answer shows."""
+    for cell in list(doctree.findall(nodes.container)):
+        after = cell.next_node(descend=False, siblings=True)
+        if cell.get("prompt_show") == "Show the answer" and isinstance(after, nodes.paragraph):
+            after.parent.remove(after)
+            cell.append(after)
 
 
 def place_explorers(app, pagename, templatename, context, doctree):

@@ -12,6 +12,7 @@ from shown import SIGNED, TWO_FRAMES, Shown, colours, number
 
 from acmix_edu.explorers import FilmExplorer
 from acmix_edu.training import film
+from acmix_edu.training.denoise import held_out, psnr
 
 CHAPTER = "book/03_depthwise.html"
 STARTS = {"acmix": "shift start", "lost-init": "random start"}
@@ -103,19 +104,28 @@ def check_reading(read, moment, channel, cell):
 
 
 def check_charts(read, moment):
-    last = len(RECORDED["acmix"][1]) - 1
+    steps = np.array([frame["step"] for frame in RECORDED["acmix"][1]])
+    across = 100 * np.sqrt(steps / 1000)
+    clean, noisy = held_out()
     for (name, texts), (cursor, *lines) in zip(read["told"].items(), read["lines"], strict=True):
         values = [[f[name] for f in frames] for _, frames in RECORDED.values()]
         high = max(map(max, values))
         top, bottom = read["ends"][name]
         assert close(top, high) and number(bottom) == 0
-        assert number(re.match(r"M(\S+) 0V100", cursor)[1]) == pytest.approx(100 * moment / last)
-        for text, line, wanted in zip(texts, lines, values, strict=True):
+        assert number(re.match(r"M(\S+) 0V100", cursor)[1]) == pytest.approx(across[moment])
+        if name == "psnr":
+            level = float(re.fullmatch(r"M0 (\S+)H100", lines.pop(0))[1])
+            assert level == pytest.approx(100 - 100 * psnr(noisy, clean) / high)
+        pale, strong = lines[:2], lines[2:]
+        for text, line, whole, wanted in zip(texts, strong, pale, values, strict=True):
             assert close(text, wanted[moment])
-            points = [tuple(map(float, p.split())) for p in re.split("[ML]", line)[1:]]
-            spots = [(100 * n / last, 100 - 100 * v / high) for n, v in enumerate(wanted)]
-            spots = spots[: moment + 1]  # what is to come is not shown
-            np.testing.assert_allclose(points, spots, atol=1e-9)
+            spots = np.stack([across, 100 - 100 * np.array(wanted) / high], 1)
+            np.testing.assert_allclose(points_of(whole), spots, atol=1e-9)
+            np.testing.assert_allclose(points_of(line), spots[: moment + 1], atol=1e-9)
+
+
+def points_of(line):
+    return [tuple(map(float, p.split())) for p in re.split("[ML]", line)[1:]]
 
 
 @pytest.fixture
@@ -155,6 +165,15 @@ def test_player(shown):
     play.wait_for()
     assert shown.check()["moment"] == 19
     assert shown.control("moment").get_attribute("aria-valuetext") == "1000"
+
+
+def test_a_click_on_a_chart_chooses_the_moment(shown):
+    chart = shown.root.locator(".chart svg").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for part, moment in ((0.5, 9), (0.01, 0), (0.99, 19)):
+        shown.page.mouse.click(box["x"] + part * box["width"], box["y"] + 20)
+        assert shown.check()["moment"] == moment
 
 
 def test_point_pin_and_steer(shown):

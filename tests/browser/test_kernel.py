@@ -356,6 +356,15 @@ def test_type_a_kernel(shown):
     assert shown.state()["kernel"][4] == 0.25
 
 
+def test_click_and_type(shown):
+    """What is typed takes the place of what was there."""
+    cells = shown.root.locator(".weight input")
+    for cell, value in ((0, "0"), (5, "1")):
+        cells.nth(cell).click()
+        shown.page.keyboard.type(value)
+    assert shown.follow()["preset"] == "shift (0, 1)"
+
+
 def random_state(rng):
     k = rng.choice([3, 5])
     kernel = [round(rng.uniform(-2, 2), 2) if rng.random() < 0.5 else 0.0 for _ in range(k * k)]
@@ -429,7 +438,7 @@ def test_light_a_part(shown):
 
 def test_lay_a_kernel_on_the_bench(shown):
     shown.set(kernel=SOBEL, tap=5)
-    shown.root.get_by_role("button", name="Lay it on the bench").click()
+    shown.root.get_by_role("button", name="Use this kernel above").click()
     shown.follow()
     assert shown.explorer.displacement() == (0, 1)
 
@@ -437,7 +446,8 @@ def test_lay_a_kernel_on_the_bench(shown):
 @pytest.mark.parametrize("width", [320, 390, 700, 1280])
 def test_numbers_fit_into_their_cells(shown, width):
     shown.page.set_viewport_size({"width": width, "height": 800})
-    for kernel in ([-0.125] * 9, [-0.25, 12.5, -10] * 8 + [0.04]):
+    learnt = KernelExplorer().learnt[1]
+    for kernel in (learnt, [-0.125] * 9, [-0.25, 12.5, -10] * 8 + [0.04]):
         shown.set(kernel=kernel)
         cut = shown.root.locator(".weight, .weight *").evaluate_all(
             "(all) => all.filter((p) => p.scrollWidth > p.clientWidth + 1).map((p) => p.outerHTML)"

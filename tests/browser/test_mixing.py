@@ -277,7 +277,9 @@ def test_numbers_of_a_kernel_cell(chapter):
         chapter.page.evaluate(TWO_FRAMES)
         for name, kernel in zip(KERNELS, kernels, strict=True):
             note = chapter.root.locator(f'.map:has(canvas[data-map="{name}"]) .note').inner_text()
-            low, high, said = re.fullmatch(r"(.*) … (.*); offset \(.*\): (.*)", note).groups()
+            low, high, said = re.fullmatch(
+                r"(.*) to (.*); (?:offset \(.*\)|the pixel itself): (.*)", note
+            ).groups()
             middle = len(kernel) // 2
             assert number(low) == pytest.approx(np.nanmin(kernel), rel=0.06, abs=6e-4)
             assert number(high) == pytest.approx(np.nanmax(kernel), rel=0.06, abs=6e-4)

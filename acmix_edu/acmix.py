@@ -48,7 +48,8 @@ class ACmix(nn.Module):
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
             :func:`acmix_edu.fast.local_attention`. The results of finite numbers are equal up to
             rounding; an infinite one spreads further than its window. Second derivatives and
-            forward-mode differentiation need "unfold" (on small maps they may work without).
+            forward-mode differentiation need "unfold" (on small maps they may work without);
+            traces and exported graphs whose sizes are open need another than "unfold".
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
@@ -153,11 +154,11 @@ class ACmix(nn.Module):
         weights say (hooks of pruning or FSDP, an adapter in their place), they are called one after
         the other, as in the paper's form.
         """
+        heads = self._heads(q, k, v)
         called = self.backend == "unfold" or not (is_plain(self.fc) and is_plain(self.dep_conv))
         if called or (q.device.type == "cpu" and not self._composing_pays()):
-            return self.dep_conv(self._light_maps(q, k, v).transpose(1, 2).flatten(1, 2))
+            return self.dep_conv(self._light_maps(heads).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
-        heads = self._heads(q, k, v)
         return fast.grouped_convolution(*heads, weight, self.stride, self.backend)
 
     def _composing_pays(self) -> bool:
@@ -165,9 +166,9 @@ class ACmix(nn.Module):
         size = self.kernel_conv**2
         return 3 * size * self.head <= 2 * (3 * size + size**2)
 
-    def _light_maps(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """The k_c² maps that ``fc`` makes of the 3N maps: ``[B, k_c², d, H, W]``."""
-        maps = torch.cat(self._heads(q, k, v), dim=1)
+    def _light_maps(self, heads: list[torch.Tensor]) -> torch.Tensor:
+        """The k_c² maps that ``fc`` makes of the 3N maps of q, k, v: ``[B, k_c², d, H, W]``."""
+        maps = torch.cat(heads, dim=1)
         return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])
 
     def _heads(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
@@ -201,11 +202,11 @@ class ACmix(nn.Module):
         s, d, size = self.stride, self.dilation, self.kernel_att
         q, k, v = self.project(x)
         pe = self.position_term(q)
-        q_att, k_att, v_att = self._heads(q, k, v)
+        q_att, k_att, v_att = heads = self._heads(q, k, v)
         logits = local_attention_logits(q_att, k_att, size, pe, s, d)
         att = logits.softmax(dim=-3)
         out_att = aggregate(att, v_att, size, s, d).flatten(1, 2)
-        f_all = self._light_maps(q, k, v)
+        f_all = self._light_maps(heads)
         f_conv = f_all.transpose(1, 2).flatten(1, 2)
         out_conv = self.dep_conv(f_conv)
         reach = d * (size // 2)

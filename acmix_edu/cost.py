@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.checks import divisible, whole_number, whole_numbers
+from acmix_edu.checks import divisible, odd_kernel, whole_numbers
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.depthwise import LearnableShift
 
@@ -68,6 +68,8 @@ def conv_cost(
     )  # fmt: skip
     divisible("in_planes", in_planes, "groups", groups)
     divisible("out_planes", out_planes, "groups", groups)
+    if not isinstance(bias, bool):
+        raise TypeError(f"bias must be True or False, but {bias!r} came; is there one?")
     weights = kernel_size**2 * (in_planes // groups) * out_planes
     pixels = height * width
     return Cost(weights + out_planes * bias, weights * pixels, out_planes * pixels)
@@ -110,6 +112,7 @@ def attention_cost(
         channels=channels, kernel_att=kernel_att, head=head, height=height, width=width
     )
     divisible("channels", channels, "head", head)
+    odd_kernel("kernel_att", kernel_att)
     projection = conv_cost(channels, channels, 1, height, width, bias=True)
     return {
         "stage I": projection + projection + projection,
@@ -156,6 +159,7 @@ def acmix_cost(
         kernel_att=kernel_att, head=head, kernel_conv=kernel_conv, stride=stride,
     )  # fmt: skip
     divisible("out_planes", out_planes, "head", head)
+    odd_kernel("kernel_att", kernel_att), odd_kernel("kernel_conv", kernel_conv)
     pixels = height * width
     outputs = len(range(0, height, stride)) * len(range(0, width, stride))
     d, n, t = out_planes // head, kernel_att**2, kernel_conv**2
@@ -173,7 +177,9 @@ def acmix_cost(
     }
 
 
-def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[str, Cost]:
+def model_cost(
+    model: nn.Module, height: int = 224, width: int = 224, channels: int = 3
+) -> dict[str, Cost]:
     """Return the cost of every Conv2d, Linear, BatchNorm2d and ACmix of a network, by name.
 
     Layers of other kinds are not counted. The network runs once on the meta device, where nothing
@@ -181,7 +187,8 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
     convolutions, linear layers and attention; batch norm counts its parameters only.
 
     Args:
-        model: takes ``[1, 3, height, width]``. It is left as it is.
+        model: takes ``[1, channels, height, width]``. It is left as it is.
+        height, width, channels: of the input.
 
     Example:
         >>> from acmix_edu import acmix_resnet50
@@ -195,7 +202,7 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
         )
     if any(isinstance(module, DeployedACmix) for module in model.modules()):
         raise ValueError("model is deployed, which is not counted; pass the model before deploy.")
-    height, width = whole_number("height", height), whole_number("width", width)
+    shape = whole_numbers(channels=channels, height=height, width=width)
     twin = copy.deepcopy(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
     inside = {child for a in twin.modules() if isinstance(a, ACmix) for child in a.children()}
@@ -205,7 +212,7 @@ def model_cost(model: nn.Module, height: int = 224, width: int = 224) -> dict[st
             module.backend = None  # no kernel runs on the meta device
         if isinstance(module, ACmix) or (_counted(module) and module not in inside):
             module.register_forward_hook(_recorder(name, costs), with_kwargs=True)
-    twin(torch.empty(1, 3, height, width, device="meta", dtype=torch.float32))
+    twin(torch.empty(1, *shape, device="meta", dtype=torch.float32))
     return costs
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from acmix_edu.acmix import ACmix
+from acmix_edu.acmix import ACmix, computes_as_usual
 
 HEADS = 4
 
@@ -37,11 +38,11 @@ def replace_conv3x3(
 ) -> list[str]:
     """Put ACmix modules in the place of a network's 3×3 convolutions, in place.
 
-    What can be replaced: an ``nn.Conv2d`` of kernel 3×3 with zero padding 1, dilation 1,
-    groups 1, one stride for both axes, and output channels divisible by 4, the number of heads.
-    The new module has its channels, stride, dtype, device and mode, and new weights: train it.
-    A bias is dropped; the values' projection has one. So are hooks, parametrizations and attributes
-    that others put on the convolution.
+    What can be replaced: an ``nn.Conv2d`` (not one with a forward of its own) of kernel 3×3 with
+    zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels divisible by
+    4, the number of heads. The new module has its channels, stride, dtype, device and mode, and new
+    weights: train it. A bias is dropped; the values' projection has one. So are hooks,
+    parametrizations and attributes that others put on the convolution.
 
     Args:
         model: any network; its own class stays, its convolutions change.
@@ -87,10 +88,13 @@ def replace_conv3x3(
         return _like(module)
 
     names = swap(model, make)
+    if not names and where:
+        raise ValueError("nothing was replaced: where picks no convolution of the model.")
     if not names:
         raise ValueError(
-            "nothing was replaced: no convolution that where picks; without where it must be "
-            "3×3, padding 1, dilation 1, groups 1, with as many outputs as inputs, a multiple of 4."
+            "nothing was replaced: the model has no convolution that is 3×3, with padding 1, "
+            "dilation 1, groups 1, and as many outputs as inputs, a multiple of 4; pick others "
+            "with where."
         )
     return names
 
@@ -101,6 +105,10 @@ def _keeps_channels(conv: nn.Conv2d) -> bool:
 
 def _why_not(conv: nn.Conv2d) -> str | None:
     """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
+    if isinstance(conv, LazyModuleMixin):
+        return "its channels are not known yet; run the network once, before"
+    if not computes_as_usual(conv):
+        return f"it is a {type(conv).__name__} with a forward of its own"
     if conv.kernel_size != (3, 3):
         return f"its kernel is {conv.kernel_size}, not (3, 3)"
     if conv.padding not in ((1, 1), "same") or conv.padding_mode != "zeros":

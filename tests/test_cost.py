@@ -163,6 +163,9 @@ def test_integers_of_numpy_do_not_overflow():
         (lambda: conv_cost(4, 4, 3, 4, 4.0), TypeError, "width must be a whole number"),
         (lambda: conv_cost(6, 4, 3, 4, 4, groups=4), ValueError, "in_planes must be divisible"),
         (lambda: conv_cost(4, 6, 3, 4, 4, groups=4), ValueError, "out_planes must be divisible"),
+        (lambda: conv_cost(4, 4, 3, 4, 4, bias=2), TypeError, "bias must be True or False, but 2"),
+        (lambda: attention_cost(4, 6, 4, 1, 1), ValueError, "kernel_att must be odd"),
+        (lambda: acmix_cost(4, 4, 1, 1, kernel_conv=2), ValueError, "kernel_conv must be odd"),
         (lambda: decomposed_conv_cost(-1, 3, 4, 4), ValueError, "channels must be at least 1"),
         (lambda: attention_cost(6, 7, 4, 1, 1), ValueError, "channels must be divisible by head"),
         (lambda: acmix_cost(4, 6, 1, 1), ValueError, "out_planes must be divisible.*out_planes=8"),
@@ -175,6 +178,12 @@ def test_integers_of_numpy_do_not_overflow():
 def test_bad_input_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_an_input_of_other_channels():
+    assert total(model_cost(nn.Sequential(nn.Conv2d(1, 4, 3)), 6, 5, channels=1)) == Cost(
+        40, 36 * 12, 4 * 12
+    )
 
 
 def test_what_is_not_counted_is_refused_or_said():

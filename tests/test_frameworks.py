@@ -377,6 +377,17 @@ def test_a_trace_is_right_at_every_size(form, size):
 
 
 @old_tracer
+def test_a_trace_made_under_autocast_runs_without_it():
+    module = randomised(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        traced = torch.jit.trace(module, torch.randn(2, 8, 30, 22), check_trace=False)
+    x = torch.randn(3, 8, 40, 33)
+    torch.testing.assert_close(
+        traced(x), unfolded(module)(x), rtol=0.05, atol=0.1, check_dtype=False
+    )
+
+
+@old_tracer
 def test_a_traced_network_is_right_at_every_size():
     module = ResNet([1, 1, 1, 1], num_classes=5).eval()
     traced = torch.jit.trace(module, torch.randn(2, 3, 64, 48))
@@ -448,11 +459,20 @@ def test_exported_with_an_open_size(form, options):
     module = randomised(8, 8, **options)
     model = FORMS[form](module, (40, 34))
     program = torch.export.export(model, (torch.randn(2, 8, 40, 34),), dynamic_shapes=(OPEN,))
-    for size in ((40, 34), (33, 47), (48, 18)):
+    for size in ((40, 34), (33, 47), (48, 18), (8, 8), (3, 40), (17, 3)):
         x = torch.randn(3, 8, *size)
         torch.testing.assert_close(program.module()(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
-    with pytest.raises(AssertionError, match="Guard failed"):  # a side of one tile is another case
-        program.module()(torch.randn(2, 8, 2, 40))
+
+
+def test_exported_small_for_sizes_with_bounds():
+    """What is one tile at the size of the export may be several elsewhere."""
+    module, side = randomised(8, 8), {"min": 2, "max": 100}
+    sizes = {0: Dim("b"), 2: Dim("h", **side), 3: Dim("w", **side)}
+    x = torch.randn(2, 8, 7, 8)
+    program = torch.export.export(module, (x,), dynamic_shapes=(sizes,)).module()
+    for size in ((2, 2), (8, 9), (31, 100)):
+        x = torch.randn(3, 8, *size)
+        torch.testing.assert_close(program(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
 
 
 def through_exporters(test):

@@ -4,6 +4,8 @@ import ast
 import doctest
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,12 @@ def test_every_module_has_its_place():
         p.parent.name for p in PACKAGE.glob("*/__init__.py")
     }
     assert found - {"__init__"} == set(STORY + LATER)
+
+
+def test_importing_is_light():
+    """Every worker of a data loader pays for it: the compiler is not loaded."""
+    code = "import sys, acmix_edu; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_stages_are_public():

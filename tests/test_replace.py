@@ -92,10 +92,26 @@ def test_what_is_no_network_and_no_function(arguments, says):
 
 
 def test_nothing_to_replace():
-    with pytest.raises(ValueError, match="nothing was replaced"):
+    with pytest.raises(ValueError, match="nothing was replaced: the model has no"):
         replace_conv3x3(nn.Sequential(nn.Conv2d(4, 4, 1)))
+    with pytest.raises(ValueError, match="nothing was replaced: where picks no convolution"):
+        replace_conv3x3(network(), lambda name, conv: False)
     with pytest.raises(ValueError, match="is one itself; wrap it"):
         replace_conv3x3(nn.Conv2d(4, 4, 3, padding=1))
+
+
+class Standardized(nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, self.weight / self.weight.std(), self.bias)
+
+
+def test_a_forward_of_its_own_and_channels_not_yet_known():
+    net = nn.Sequential(Standardized(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))
+    assert replace_conv3x3(net) == ["1"]
+    with pytest.raises(ValueError, match="a Standardized with a forward of its own"):
+        replace_conv3x3(net, lambda name, conv: True)
+    with pytest.raises(ValueError, match="run the network once, before"):
+        replace_conv3x3(nn.Sequential(nn.LazyConv2d(4, 3, padding=1)), lambda name, conv: True)
 
 
 def test_a_refused_model_is_as_it_was():

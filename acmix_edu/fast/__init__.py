@@ -55,9 +55,9 @@ def local_attention(
     check_backend(backend)
     if backend == "unfold":
         return attention.local_attention(*arguments)
+    attention.check_maps(*arguments)
     if backend == "halo" or (backend is None and is_for_elsewhere(q)):
         return halo.local_attention(*arguments)
-    attention.check_maps(*arguments)
     if kernel_runs(backend, triton_attention.why_not(q, k, v)):
         return triton_attention.local_attention(*arguments)
     return halo.local_attention(*arguments)

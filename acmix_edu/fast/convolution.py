@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
-from acmix_edu.checks import alike, floating, odd_kernel
+from acmix_edu.checks import alike, divisible, floating, odd_kernel
 from acmix_edu.fast import triton_convolution
 from acmix_edu.fast.triton_base import (
     cast_to,
@@ -66,6 +66,7 @@ def widen(weight: torch.Tensor, groups: int, by: int) -> torch.Tensor:
         >>> wide = F.conv2d(x, widen(weight, 16, 2), groups=8)
         >>> torch.testing.assert_close(wide, narrow, atol=1e-4, rtol=1e-4)
     """
+    divisible("groups", groups, "by", by)
     blocks = weight.unflatten(0, (groups // by, by, -1))
     diagonal = torch.eye(by, dtype=weight.dtype, device=weight.device)
     return torch.einsum("gbnmpq,bc->gbncmpq", blocks, diagonal).flatten(0, 2).flatten(1, 2)
@@ -115,6 +116,7 @@ def grouped_convolution(
     groups, by = q.shape[2], _groups_in_a_vector(q)
     weight = weight if by == 1 else widen(weight, groups, by)
     half = weight.shape[-1] // 2
+    weight = weight.type_as(stacked)  # for a trace: what autocast does to products is not in it
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
 
 

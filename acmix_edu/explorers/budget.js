@@ -1,6 +1,6 @@
 // The budget explorer: parameters, multiply-adds and memory of four operators, from one table.
 
-import { button, choice, element, explorer, headline, memory, slider } from "./kit.js";
+import { button, choice, draggable, element, explorer, headline, memory, slider } from "./kit.js";
 
 // ---- The formulas ---------------------------------------------------------------------------
 
@@ -211,12 +211,7 @@ function chartOf(pick) {
     ...["100 %", "50 %", "0 %"].map((text) => element("span", {}, text)));
   const title = element("div", { class: "title" }, "Share of each stage in ACmix, by channels C");
   const box = element("div", { class: "widths" }, title, ends, svg, ticks);
-  const at = (event) => {
-    const { left, width } = svg.getBoundingClientRect();
-    pick((event.clientX - left) / width);
-  };
-  svg.addEventListener("click", at);
-  svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  draggable(svg, pick);
   return { box, svg, ticks };
 }
 

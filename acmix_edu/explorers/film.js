@@ -1,7 +1,7 @@
 // The film explorer: nine kernels of one output while they learn, from two starts side by side.
 
 import {
-  SIGNED, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
+  SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
   outline, pickable, player, reach, slider, steerable, toggle,
 } from "./kit.js";
 
@@ -82,27 +82,28 @@ function chart(name, { told, noisy }, pick) {
     ? [element("path", { class: "chance", d: `M0 ${y(noisy)}H100` })] : [];
   const pale = lines.map((line, n) => element("path", { class: `pale line${n}`, d: path(line) }));
   const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
+  const dots = lines.map((_, n) => element("path", { class: `dot line${n}` }));
   const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
-    "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths);
-  const at = ({ clientX }) => {
-    const { left, width } = svg.getBoundingClientRect(), place = (100 * (clientX - left)) / width;
-    const far = frames[0].map(({ step }) => Math.abs(x(step) - place));
+    "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths, ...dots);
+  draggable(svg, (part) => {
+    const far = frames[0].map(({ step }) => Math.abs(x(step) - 100 * part));
     pick(far.indexOf(Math.min(...far)));
-  };
-  svg.addEventListener("click", at);
-  svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  });
   const ends = element("div", { class: "ends" },
     ...[high, 0].map((end) => element("span", {}, figure(end))));
   const says = element("p", { class: "told", "data-told": name });
   const move = (moment) => {
     cursor.setAttribute("d", `M${x(frames[0][moment].step)} 0V100`);
     paths.forEach((node, n) => node.setAttribute("d", path(lines[n], moment + 1)));
-    says.replaceChildren(...Object.keys(TITLES).flatMap((start, n) => [
-      element("span", { class: `key line${n}` }), ` ${TITLES[start].toLowerCase()} `,
-      element("b", {}, figure(lines[n][moment])), " "]), ...level.length
-      ? [element("span", { class: "key chance" }), ` noisy picture ${figure(noisy)}`] : []);
+    dots.forEach((node, n) => node.setAttribute("d",
+      `M${x(frames[n][moment].step)} ${y(lines[n][moment])}h0`));
+    const entry = (kind, ...words) => element("span", { class: "entry" },
+      element("span", { class: `key ${kind}` }), ...words);
+    says.replaceChildren(...Object.values(TITLES).map((title, n) => entry(`line${n}`,
+      ` ${title.toLowerCase()} `, element("b", {}, figure(lines[n][moment])))),
+      ...(level.length ? [entry("chance", ` noisy picture ${figure(noisy)}`)] : []));
   };
-  const ticks = [0, last / 10, last / 2, last].map((step) =>
+  const ticks = [0, last / 10, last].map((step) =>
     element("span", { style: `left: ${x(step)}%` }, `${step ? "" : "step "}${step}`));
   const plot = element("div", { class: "plot" }, ends, svg,
     element("div", { class: "along" }, ...ticks));

@@ -2,7 +2,7 @@
 
 import { reflect } from "./engine.js";
 import {
-  AMOUNT, clamp, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
+  AMOUNT, clamp, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView, memory,
   outline, pickable, slider, steerable,
 } from "./kit.js";
 
@@ -21,6 +21,13 @@ function axisOf(length, { tile, kernel }, pixel) {
     uses: each((n) => Math.min(n, tile - 1) - Math.max(n - kernel + 1, 0) + 1),
     seen: each((n) => n >= query && n < query + kernel) };
 }
+
+// How many tiles have a pixel of this side in their halos, mirror images aside.
+const tilesOver = (pixel, length, { tile, kernel }) => {
+  const half = (kernel - 1) / 2, last = Math.floor((pixel + half) / tile);
+  const first = Math.ceil((pixel - half - tile + 1) / tile);
+  return Math.min(last, length / tile - 1) - Math.max(first, 0) + 1;
+};
 
 // Every cell of the halo: make(row, column, number).
 function cellsOf([rows, columns], make) {
@@ -86,7 +93,7 @@ function buildHalo(model, { redraw, set }) {
       ...Object.values(maps).map((map) => map.box)),
     element("div", { class: "board" },
       element("div", {}, ...Object.values(rows).map((row) => row.box), bytes), chart.box)];
-  const view = { sizes, controls, maps, photo, rows, bytes, chart, parts };
+  const view = { sizes, controls, maps, photo, rows, bytes, chart, parts, remember: memory() };
   view.accept = { pixel: isInside([height, width]) };
   followHalo(model, view, { redraw, set });
   return view;
@@ -160,7 +167,21 @@ const FEW = 24;  // keys along a side, so that a number on a cell can be read
 const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value));
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
-function drawPhotograph({ maps: { picture } }, { axes, tile, side, pixel }) {
+// The photograph, darker and bluer with every further halo that a pixel lies in.
+const OVERLAP = [31, 122, 140], KEPT = 0.75;
+function tintOverlaps({ maps: { picture }, photo, sizes: { height, width } }, now) {
+  const rows = Array.from({ length: height }, (_, n) => tilesOver(n, height, now));
+  const columns = Array.from({ length: width }, (_, n) => tilesOver(n, width, now));
+  picture.paint(height, width, (n) => {
+    const kept = KEPT ** (rows[Math.floor(n / width)] * columns[n % width] - 1);
+    return [...OVERLAP.map((level, c) =>
+      Math.round(level + kept * (photo[4 * n + c] - level))), 255];
+  });
+}
+
+function drawPhotograph(view, now) {
+  const { maps: { picture } } = view, { axes, tile, side, pixel } = now;
+  view.remember("tint", [tile, now.kernel], () => tintOverlaps(view, now));
   const [[top, left], [y, x]] = ["corner", "first"].map((name) => axes.map((axis) => axis[name]));
   outline(picture, [
     { row: y, column: x, rows: side, columns: side, kind: "reach" },
@@ -168,7 +189,8 @@ function drawPhotograph({ maps: { picture } }, { axes, tile, side, pixel }) {
     { row: pixel[0], column: pixel[1], rows: 1, columns: 1, kind: "here" }]);
   picture.say(`The photograph; the tile of query (${pixel.join(", ")}) and its halo`);
   picture.note.replaceChildren(element("span", { class: "key tile" }), ` tile: ${square(tile)} `
-    + "queries ", element("span", { class: "key reach" }), ` halo: ${square(side)} keys`);
+    + "queries ", element("span", { class: "key reach" }), ` halo: ${square(side)} keys `,
+    element("span", { class: "key overlap" }), " halos overlap: copied by several tiles");
 }
 
 function drawUses({ maps: { uses } }, now) {

@@ -88,7 +88,10 @@ function verdictOf(kernel, f, result) {
   }
   const used = kernel.filter((value) => value !== 0), sum = used.reduce((a, b) => a + b, 0);
   if (used.length === 0) return [false, "Not a shift: no cell is left, and nothing gets through."];
-  if (used.length === 1) return [false, `Not a shift: it moves, and multiplies by ${figure(sum)}.`];
+  if (used.length === 1) {
+    const moves = moveOf(kernel.indexOf(sum), sideOf(kernel)).some(Boolean);
+    return [false, `Not a shift: it ${moves ? "moves" : "stays"}, and multiplies by ${figure(sum)}.`];
+  }
   return [false, `Not a shift: ${used.length} cells are not zero. They sum to ${figure(sum)}`
     + `${Math.abs(sum) < 1e-9 ? ", so an even area becomes zero." : "."}`];
 }

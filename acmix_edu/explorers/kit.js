@@ -303,9 +303,11 @@ export function pickable(view, { hover, leave, pin }) {
   view.frame.addEventListener("click", (event) => pin(...cell(event)));
 }
 
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
+  PageUp: [-5, 0], PageDown: [5, 0], Home: [0, -1e6], End: [0, 1e6] };
 
 // Make a map a tab stop where the arrow keys call move(rows, columns); with shift, five at a time.
+// Home and End move further than any map is wide: move() stops at the border.
 export function steerable(view, label, move) {
   const attributes = { tabindex: 0, role: "application", "aria-label": label, ...KEEP_KEYS };
   for (const [name, value] of Object.entries(attributes)) view.frame.setAttribute(name, value);
@@ -316,6 +318,26 @@ export function steerable(view, label, move) {
     event.stopPropagation();
     move(...step.map((cells) => cells * (event.shiftKey ? 5 : 1)));
   });
+}
+
+// Call pick(part), from 0 to 1 along a chart, on a click or a tap on it and while it is dragged
+// sideways; a finger that moves up or down scrolls the page.
+export function draggable(svg, pick) {
+  let from = null;
+  const at = ({ clientX }) => {
+    const { left, width } = svg.getBoundingClientRect();
+    pick(clamp((clientX - left) / width, 0, 1));
+  };
+  const sideways = ({ pointerType, clientX, clientY }) => pointerType === "mouse"
+    || Math.abs(clientX - from[0]) > Math.abs(clientY - from[1]);
+  svg.classList.add("draggable");
+  svg.addEventListener("pointerdown", (event) => {
+    from = [event.clientX, event.clientY];
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointermove", (event) => { if (from && sideways(event)) at(event); });
+  for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => (from = null));
+  svg.addEventListener("click", at);
 }
 
 // ---- The state in the address ---------------------------------------------------------------
@@ -365,9 +387,25 @@ function bringIntoView(root, traits) {
   aim?.scrollIntoView({ block: "nearest" });
 }
 
+// After a link has led away from the text: a button that leads back to it, while it is out of sight.
+function wayBack() {
+  let link;
+  const back = button("↩ Back to the text", () => {
+    link.scrollIntoView({ block: "center" });
+    link.focus({ preventScroll: true });
+  }, { class: "back", hidden: "" });
+  const sight = new IntersectionObserver((seen) => (back.hidden = seen.at(-1).isIntersecting));
+  const from = (clicked) => {
+    link = clicked;
+    sight.disconnect();
+    sight.observe(link);
+  };
+  return { box: element("div", { class: "way-back" }, back), from, release: () => sight.disconnect() };
+}
+
 // Follow the address and the links on the page, and keep the state in the address where it is
 // ours to write: Jupyter's belongs to Jupyter. Returns how to let go.
-function followAddress(model, root, accepts, setTraits) {
+function followAddress(model, root, accepts, setTraits, back) {
   const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
   const values = () => Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
   const set = (hash) => {
@@ -376,8 +414,12 @@ function followAddress(model, root, accepts, setTraits) {
     const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
     save(model, start);
     setTraits(Object.fromEntries(good));
-    requestAnimationFrame(() => bringIntoView(root, good));
-    return true;
+    return good;
+  };
+  const show = (hash) => {
+    const good = set(hash);
+    if (good) requestAnimationFrame(() => bringIntoView(root, good));
+    return good;
   };
   const write = () => {
     const { pathname, search, hash } = location;
@@ -391,13 +433,15 @@ function followAddress(model, root, accepts, setTraits) {
   const clicked = (event) => {
     const link = event.target.closest?.("a[href*='#']");
     const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
-    if (hash && set(hash) && !model.address) event.preventDefault();
+    if (!hash || !show(hash)) return;
+    back.from(link);
+    if (!model.address) event.preventDefault();
   };
   document.addEventListener("click", clicked, true);
   if (!model.address) return () => document.removeEventListener("click", clicked, true);
   window.addEventListener("hashchange", arrived);
   for (const trait of traits) model.on(`change:${trait}`, later);
-  set(location.hash);
+  show(location.hash);
   return () => {
     clearTimeout(timer);
     document.removeEventListener("click", clicked, true);
@@ -411,9 +455,10 @@ function followAddress(model, root, accepts, setTraits) {
 // A widget made of two functions. build(model, { redraw, set }) makes, once for each view,
 //   { controls: { trait: control }, parts: [nodes below the controls],
 //     player: a node beside Reset,
+//     arrange(form): the parts and the form of the controls, where it does not come first,
 //     accept: { trait: (value) => boolean } for traits that have no control, reset(), release(),
 //     derive(traits): the traits, and those that follow from them },
-// the last five if need be. draw(model, view) paints the state, at most once a frame after a
+// the last six if need be. draw(model, view) paints the state, at most once a frame after a
 // trait has changed or redraw() was called, and returns it in words for those who listen.
 export function explorer({ build, draw }) {
   return { render: ({ model, el }) => show(model, el, build, draw) };
@@ -430,13 +475,14 @@ function show(model, el, build, draw) {
   const boxes = Object.values(controls).map((control) => control.box);
   const buttons = player ? element("div", { class: "buttons" }, player, reset) : reset;
   const form = element("div", { class: "controls" }, ...boxes, buttons);
-  const root = element("div", { class: `acmix-explorer ${name}` }, form, ...parts, status.box);
+  const back = wayBack(), inOrder = view.arrange?.(form) ?? [form, ...parts];
+  const root = element("div", { class: `acmix-explorer ${name}` }, ...inOrder, status.box, back.box);
   root.model = model;  // for the browser's console
   el.append(root);
   const accepts = (trait, value) => (accept[trait] ?? controls[trait]?.accept)?.(value) ?? false;
   const letGo = Object.entries(controls).map(([trait, control]) => bind(model, trait, control, set));
   for (const trait of traits) model.on(`change:${trait}`, redraw);
-  letGo.push(followAddress(model, root, accepts, set));
+  letGo.push(followAddress(model, root, accepts, set, back), back.release);
   redraw();
   return () => {
     redraw.cancel();

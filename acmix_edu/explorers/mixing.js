@@ -119,15 +119,15 @@ function controls(model, { sizes, d }) {
       say: (value) => `${value} px` }),
     kernel_conv: choice({ name: "kernel_conv", label: "Kernel",
       options: sizesConv.map((k) =>
-        [k, `${k}×${k}${k === sizes.kernel_conv ? "" : ", untrained"}`]) }),
+        [k, `${k}×${k}${k === sizes.kernel_conv ? "" : ", new"}`]) }),
   });
 }
 
 // Between two underscores: an index.
 const HEADINGS = {
   picture: "Picture", q: "q", k: "k", v: "v", f_att: "F_att_", f_conv: "F_conv_",
-  f_out: "αF_att_ + βF_conv_", a: "Attention weights a_o_", kernel_att: "Attention: a_o_·W_v_",
-  kernel_conv: "Convolution", kernel_mix: "Mix",
+  f_out: "αF_att_ + βF_conv_", a: "Attention weights a_o_", kernel_att: "Attention", kernel_conv: "Convolution",
+  kernel_mix: "Mix",
 };
 
 function buildView(model, data) {
@@ -143,19 +143,19 @@ function buildView(model, data) {
     element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
   const stage = (kind, heading, ...rest) =>
     element("div", { class: kind }, headline(heading), ...rest);
-  const parts = [
-    element("div", { class: "scene" },
+  const scene = element("div", { class: "scene" },
       element("div", { class: "source" }, maps.picture.box, kernelScale),
       element("div", { class: "seen" }, where,
         row("kernels", { "data-aim": "pixel offset head" }, "a", "kernel_att", "kernel_conv",
-          "kernel_mix"))),
-    element("div", { class: "stages" },
+          "kernel_mix")));
+  const stages = element("div", { class: "stages" },
       stage("stage1", "Stage I, once: q, k and v feed both paths", row("three", {}, "q", "k", "v")),
       element("div", { class: "leads", "aria-hidden": "true" }, "→"),
       stage("stage2", "Stage II, twice: attention and convolution, then the mix",
         row("three", { "data-aim": "" }, "f_att", "f_conv", "f_out")),
-      element("div", { class: "told", "data-aim": "preset" }, share, scale))];
-  return { controls: inputs, parts, maps, share, scale, where, kernelScale };
+      element("div", { class: "told", "data-aim": "preset" }, share, scale));
+  return { controls: inputs, arrange: (form) => [scene, form, stages], maps, share, scale, where,
+    kernelScale };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------
@@ -241,6 +241,9 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const edge = { row: middle - pixel[0] * data.sizes.stride, rows: height, columns: width,
     column: middle - pixel[1] * data.sizes.stride, kind: "edge" };
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
+  maps.kernel_att.title.textContent = `${written(model.get("alpha").toFixed(2))} × attention`;
+  maps.kernel_conv.title.textContent = `+ ${written(model.get("beta").toFixed(2))} × convolution`;
+  maps.kernel_mix.title.textContent = "= mix";
   maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
   for (const name of Object.keys(kernels)) {
     maps[name].draw(kernels[name].map(rooted), at.side, at.side, -rooted(end), rooted(end), SIGNED);
@@ -319,13 +322,16 @@ function build(model, { redraw, set }) {
     pin(intoMap(model.get("pixel").map((n, axis) => n + step[axis]), bounds)));
 
   for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
-    const choose = (...at) => set({ offset: at.map((n) => n - (maps[name].rows - 1) / 2) });
-    pickable(maps[name], { hover: choose, leave: () => {}, pin: choose });
+    const offset = (at) => at.map((n) => n - (maps[name].rows - 1) / 2);
+    const point = (at) => { view.pointed = at; redraw(); };
+    pickable(maps[name], { hover: (...at) => point(offset(at)), leave: () => point(null),
+      pin: (...at) => { view.pointed = null; set({ offset: offset(at) }); } });
   }
   steerable(maps.kernel_mix, "Kernels; arrow keys choose the offset whose values are shown",
     (...step) => {
-      const most = (maps.kernel_mix.rows - 1) / 2;
-      set({ offset: model.get("offset").map((n, axis) => clamp(n + step[axis], -most, most)) });
+      const most = (maps.kernel_mix.rows - 1) / 2, from = view.pointed ?? model.get("offset");
+      view.pointed = null;
+      set({ offset: from.map((n, axis) => clamp(n + step[axis], -most, most)) });
     });
   view.accept = { pixel: isInside(bounds), offset: isPlace };
   return view;
@@ -345,7 +351,8 @@ function draw(model, view) {
   drawPaths(model, view, now, drawStage1(model, data, view, now));
   const share = drawShare(model, data, view, normsOf(view, now));
   drawMarks(model, data, view, pixel);
-  const kernels = drawKernels(model, data, view, now, pixel, model.get("offset"));
+  const kernels = drawKernels(model, data, view, now, pixel,
+    view.pointed ?? model.get("offset"));
   maps.picture.frame.setAttribute("aria-label",
     `Picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
   return `${kernels}. ${share}.`;

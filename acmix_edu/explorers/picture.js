@@ -31,6 +31,13 @@ function dab(colours, [row, column], { rows, columns }, colour) {
   return colours;
 }
 
+// The cells on the way from one to another: a fast pointer leaves some out.
+function between(from, to) {
+  const steps = Math.max(...from.map((n, axis) => Math.abs(to[axis] - n)), 1);
+  return Array.from({ length: steps }, (_, n) =>
+    from.map((start, axis) => Math.round(start + ((to[axis] - start) * (n + 1)) / steps)));
+}
+
 // Buttons below a picture's map. `read()` gives its colours, `change(colours)` takes new ones, and
 // `place()` is the cell at which the space bar draws.
 export function ownPicture(view, { place, read, change }) {
@@ -38,7 +45,7 @@ export function ownPicture(view, { place, read, change }) {
   const file = element("input", { type: "file", accept: "image/*", "aria-label": "A picture file" });
   const ink = element("input", { type: "color", value: "#d02020", "aria-label": "Colour to draw" });
   const draw = button("Draw", () => drawing(!on), { "aria-pressed": "false" });
-  let on = false, down = false;
+  let on = false, last = null;
 
   const drawing = (value) => {
     on = value;
@@ -46,7 +53,8 @@ export function ownPicture(view, { place, read, change }) {
     frame.classList.toggle("drawing", on);
     says.textContent = on ? "Draw with the pointer, or with the arrow keys and the space bar." : "";
   };
-  const paintAt = (cell) => change(dab(read(), cell, view, colourOf(ink.value)));
+  const paint = (...cells) => change(cells.reduce((colours, cell) =>
+    dab(colours, cell, view, colourOf(ink.value)), read()));
   const cellOf = ({ clientX, clientY }) => {
     const { left, top, width, height } = frame.getBoundingClientRect();
     return [Math.floor(((clientY - top) / height) * view.rows),
@@ -77,18 +85,23 @@ export function ownPicture(view, { place, read, change }) {
   document.addEventListener("paste", pasted);
   frame.addEventListener("pointerdown", (event) => {
     if (!on) return;
-    down = true;
-    paintAt(cellOf(event));
+    last = cellOf(event);
+    paint(last);
   });
-  frame.addEventListener("pointermove", (event) => { if (on && down) paintAt(cellOf(event)); });
+  frame.addEventListener("pointermove", (event) => {
+    if (!on || !last) return;
+    const cell = cellOf(event);
+    paint(...between(last, cell));
+    last = cell;
+  });
   for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
-    frame.addEventListener(end, () => (down = false));
+    frame.addEventListener(end, () => (last = null));
   }
   frame.addEventListener("keydown", (event) => {
     if (!on || event.key !== " ") return;
     event.preventDefault();
     event.stopPropagation();
-    paintAt(place());
+    paint(place());
   });
   const open = element("label", { class: "file" }, "Open a picture", file);
   const box = element("div", { class: "own" }, open, draw, ink,

@@ -1,6 +1,6 @@
 // The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
 
-import { choice, element, explorer, figure, player, slider, headline } from "./kit.js";
+import { choice, draggable, element, explorer, figure, player, slider, headline } from "./kit.js";
 
 const CHARTS = {
   test_accuracy: "Test accuracy", loss: "Loss on the training pictures",
@@ -22,8 +22,8 @@ function linesOf({ arms }, measure, arm, beside) {
     return [...new Set([arm, beside])].map((name, n) =>
       ({ label: name, kind: n, seeds: arms[name].map((run) => run[measure]) }));
   }
-  return arms[arm][0][measure].map((_, layer) => ({ label: `layer ${layer + 1}`, kind: layer,
-    seeds: arms[arm].map((run) => run[measure][layer]) }));
+  return arms[arm][0][measure].map((_, layer) => ({ label: `layer ${layer + 1}`,
+    kind: `Layer${layer + 1}`, seeds: arms[arm].map((run) => run[measure][layer]) }));
 }
 
 // The range of a measure over all arms of a task, so that arms can be compared by eye.
@@ -44,12 +44,7 @@ function chart(measure, pick) {
     element("div", { class: "title" }, CHARTS[measure]),
     element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg,
       element("div", { class: "along" }, element("span", {}, "0"), end)), note);
-  const at = (event) => {
-    const { left, width } = svg.getBoundingClientRect();
-    pick((event.clientX - left) / width);
-  };
-  svg.addEventListener("click", at);
-  svg.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  draggable(svg, pick);
   return { box, svg, top, bottom, end, note };
 }
 

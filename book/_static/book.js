@@ -15,3 +15,14 @@
     for (const child of box.children) sizes.observe(child);
   }
 })();
+
+// On paper the page is light.
+(() => {
+  const root = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  addEventListener("afterprint", () => (root.dataset.theme = theme));
+})();

@@ -175,11 +175,15 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+OPEN_ANSWERS = "document.querySelectorAll('main details').forEach((box) => (box.open = true))"
+
+
 def test_links_in_the_text_set_an_explorer(open_page, server):
     """Every link leads to a state that differs from the start and is taken whole."""
     for path in sorted({path for path, _ in PLACES}):
         page = open_page(viewport={"width": 1280, "height": 800})
         page.goto(f"{server}/{path}.html")
+        page.evaluate(OPEN_ANSWERS)
         for link in page.locator("main a[href^='#'][href*=':']").all():
             name, wanted = re.fullmatch(r"#(\w+):(.*)", link.get_attribute("href")).groups()
             shown = Shown(page, name)
@@ -209,6 +213,7 @@ def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
     for path in sorted({path for path, _ in PLACES}):
         page = open_page(viewport={"width": width, "height": 800})
         page.goto(f"{server}/{path}.html")
+        page.evaluate(OPEN_ANSWERS)
         Shown(page, dict(PLACES)[path])  # all have started
         for link in page.locator("main a[href^='#'][href*=':']").all():
             href = link.get_attribute("href")
@@ -220,6 +225,37 @@ def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
             traits = [pair.split("=")[0] for pair in pairs.split("&")]
             where = root.evaluate(IN_WINDOW, traits)
             assert where is True, f"{path}: {href} {where}"
+
+
+LINK_IN_WINDOW = """(link) => {
+  const { top, bottom } = link.getBoundingClientRect();
+  return top >= 0 && bottom <= innerHeight;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_way_back_to_the_text(open_page, server, width):
+    """A button leads back to the link that was followed, and so does the browser's own Back."""
+    page = open_page(viewport={"width": width, "height": 600})
+    page.goto(f"{server}/book/06_resnet.html")
+    budget = Shown(page, "budget")
+    first, second = page.locator("main a[href^='#budget:']").all()[:2]
+    first.click()
+    page.evaluate(SETTLED)
+    state = budget.state()
+    back = budget.root.get_by_role("button", name="Back to the text")
+    assert not first.evaluate(LINK_IN_WINDOW)
+    back.click()
+    page.evaluate(SETTLED)
+    assert first.evaluate(LINK_IN_WINDOW)
+    assert first.evaluate("(link) => link === document.activeElement")
+    back.wait_for(state="hidden")
+    second.click()
+    page.evaluate(SETTLED)
+    assert budget.state() != state and not second.evaluate(LINK_IN_WINDOW)
+    page.go_back()
+    page.evaluate(SETTLED)
+    assert budget.state() == state and second.evaluate(LINK_IN_WINDOW)
 
 
 def test_no_explorer_is_left_out():

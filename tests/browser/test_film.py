@@ -116,12 +116,15 @@ def check_charts(read, moment):
         if name == "psnr":
             level = float(re.fullmatch(r"M0 (\S+)H100", lines.pop(0))[1])
             assert level == pytest.approx(100 - 100 * psnr(noisy, clean) / high)
-        pale, strong = lines[:2], lines[2:]
-        for text, line, whole, wanted in zip(texts, strong, pale, values, strict=True):
+        pale, strong, dots = lines[:2], lines[2:4], lines[4:]
+        for text, line, whole, dot, wanted in zip(texts, strong, pale, dots, values, strict=True):
             assert close(text, wanted[moment])
             spots = np.stack([across, 100 - 100 * np.array(wanted) / high], 1)
             np.testing.assert_allclose(points_of(whole), spots, atol=1e-9)
             np.testing.assert_allclose(points_of(line), spots[: moment + 1], atol=1e-9)
+            np.testing.assert_allclose(
+                points_of(dot.removesuffix("h0")), spots[[moment]], atol=1e-9
+            )
 
 
 def points_of(line):

@@ -57,7 +57,24 @@ class Wanted:
         mask = photo[self.keys[0][:, None], self.keys[1]]
         grey = np.floor(mask[..., :3] + 0.8 * (128 - mask[..., :3]) + 0.5)
         mask[..., :3] = np.where(np.outer(*self.near)[..., None], mask[..., :3], grey)
-        return {"picture": photo, "uses": colours(uses, 0, uses.max(), AMOUNT), "mask": mask}
+        return {
+            "picture": self.tinted(photo),
+            "uses": colours(uses, 0, uses.max(), AMOUNT),
+            "mask": mask,
+        }
+
+    def tinted(self, photo):
+        """Each pixel, darker for every tile but one that has it in its halo, mirrored or not."""
+        over = []
+        for cut, size in zip(self.cut, self.sizes, strict=True):
+            first = np.arange(len(cut.keys))[:, None] * self.t - self.k // 2
+            halo_of = first + np.arange(self.side)
+            over.append([(halo_of == pixel).any(1).sum() for pixel in range(size)])
+        kept = 0.75 ** (np.outer(*over) - 1)[..., None]
+        tint = np.array([31, 122, 140])
+        tinted = photo.copy()
+        tinted[..., :3] = np.floor(tint + kept * (photo[..., :3] - tint) + 0.5)
+        return tinted
 
     def rects(self):
         (row, column), t, k, half = self.places, self.t, self.k, self.k // 2

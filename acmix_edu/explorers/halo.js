@@ -167,13 +167,14 @@ const FEW = 24;  // keys along a side, so that a number on a cell can be read
 const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value));
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
-// The photograph, darker and bluer with every further halo that a pixel lies in.
-const OVERLAP = [31, 122, 140], KEPT = 0.75;
+// The photograph, bluer with every further halo that a pixel lies in.
+const OVERLAP = [31, 122, 140], LEAST = 0.3, EACH = 0.7;  // of its own colour, that it keeps
 function tintOverlaps({ maps: { picture }, photo, sizes: { height, width } }, now) {
   const rows = Array.from({ length: height }, (_, n) => tilesOver(n, height, now));
   const columns = Array.from({ length: width }, (_, n) => tilesOver(n, width, now));
   picture.paint(height, width, (n) => {
-    const kept = KEPT ** (rows[Math.floor(n / width)] * columns[n % width] - 1);
+    const others = rows[Math.floor(n / width)] * columns[n % width] - 1;
+    const kept = LEAST + (1 - LEAST) * EACH ** others;
     return [...OVERLAP.map((level, c) =>
       Math.round(level + kept * (photo[4 * n + c] - level))), 255];
   });

@@ -76,6 +76,33 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
   note.replaceChildren(...said);
 }
 
+// All arms at once: a row for each, and on it a dot for each seed's test accuracy, from 0 to 1.
+function raceOf(names, choose) {
+  const title = element("div", { class: "title" }, "Test accuracy of every arm, a dot for each seed");
+  const rows = names.map((name) => {
+    const svg = element("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none",
+      "aria-hidden": "true" });
+    const value = element("span", { class: "value" });
+    const row = button("", () => choose(name), { class: "row", "data-arm": name });
+    row.append(element("span", {}, name), svg, value);
+    return { name, row, svg, value };
+  });
+  const box = element("div", { class: "race", role: "group", "aria-label": "All arms" }, title,
+    ...rows.map(({ row }) => row));
+  return { box, rows };
+}
+
+function drawRace(rows, { arms, chance }, { arm, beside, epoch }) {
+  for (const { name, row, svg, value } of rows) {
+    const seeds = arms[name].map((run) => run.test_accuracy[epoch]);
+    const kind = { [beside]: "kind1", [arm]: "kind0" }[name] ?? "other";
+    svg.replaceChildren(element("path", { d: `M${100 * chance} 0V10`, class: "chance" }),
+      ...seeds.map((seed) => element("path", { d: `M${100 * seed} 5h0`, class: `dot ${kind}` })));
+    value.textContent = figure(meanOf(seeds));
+    row.setAttribute("aria-pressed", name === arm);
+  }
+}
+
 function buildTraining(model, { set }) {
   const runs = model.get("runs"), { tasks, arms: named } = model.get("names");
   const arms = named.map((name) => [name, name]);
@@ -98,13 +125,14 @@ function buildTraining(model, { set }) {
   const grid = (...names) =>
     element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
   const [a, b, ...rest] = Object.keys(CHARTS);
-  const parts = [grid(a, b), heading, grid(...rest), key];
-  return { controls, player: steps.box, parts, charts, heading, reset: steps.stop, release: steps.stop };
+  const race = raceOf(named, (arm) => set({ arm }));
+  const parts = [grid(a, b), heading, grid(...rest), key, race.box];
+  return { controls, player: steps.box, parts, charts, heading, race, reset: steps.stop, release: steps.stop };
 }
 
 const lastEpoch = ({ arms }) => Object.values(arms)[0][0].loss.length - 1;
 
-function drawTraining(model, { charts, heading, controls }) {
+function drawTraining(model, { charts, heading, controls, race }) {
   const task = model.get("runs")[model.get("task")], last = lastEpoch(task);
   const [arm, beside] = [model.get("arm"), model.get("beside")];
   const epoch = Math.min(model.get("epoch"), last);
@@ -116,6 +144,7 @@ function drawTraining(model, { charts, heading, controls }) {
     view.box.hidden = !lines.length;
     drawChart(view, lines, rangeOf(task, measure), epoch, last, chance);
   }
+  drawRace(race.rows, task, { arm, beside, epoch });
   const when = epoch ? `after epoch ${epoch} of ${last}` : "before training";
   heading.textContent = charts.share.box.hidden ? `${arm} has no ACmix to look into`
     : `Inside ${arm}, layer by layer, ${when}`;

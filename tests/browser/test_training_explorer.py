@@ -9,6 +9,7 @@ import pytest
 from shown import TWO_FRAMES, Shown, number
 
 from acmix_edu.explorers import TrainingExplorer
+from acmix_edu.training import ARMS, load
 from acmix_edu.training.runs import records
 
 CHAPTER = "book/08_training.html"
@@ -19,6 +20,13 @@ CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]
     seed: [...chart.querySelectorAll("path.seed")].map((path) => path.getAttribute("d")),
     cursor: chart.querySelector(".cursor").getAttribute("d"),
     note: chart.querySelector(".note").innerText }]))"""
+
+
+RACE = """(root) => Object.fromEntries([...root.querySelectorAll(".row")].map((row) => {
+  const [line, ...dots] = [...row.querySelectorAll("path")].map((path) => path.getAttribute("d"));
+  return [row.dataset.arm,
+    [line, dots, row.querySelector(".value").textContent, row.getAttribute("aria-pressed")]];
+}))"""
 
 
 @pytest.fixture
@@ -75,7 +83,20 @@ def check(shown):
                 np.testing.assert_allclose([mean, least, most], [at.mean(), at.min(), at.max()],
                                            atol=6e-3, rtol=6e-3)  # fmt: skip
         np.testing.assert_allclose(float(chart["cursor"][1:].split()[0]), 100 * epoch / last)
+    check_race(shown.root.evaluate(RACE), task, arm, epoch)
     return json.dumps(charts)
+
+
+def check_race(rows, task, arm, epoch):
+    assert list(rows) == list(ARMS)
+    chance = 1 / len(load(task).classes)
+    for name, (line, dots, said, pressed) in rows.items():
+        wanted = [log[epoch]["test_accuracy"] for log in logs(task, name)]
+        at = [float(re.fullmatch(r"M(\S+) 5h0", dot)[1]) for dot in dots]
+        np.testing.assert_allclose(at, 100 * np.array(wanted))
+        assert float(re.fullmatch(r"M(\S+) 0V10", line)[1]) == pytest.approx(100 * chance)
+        assert number(said) == pytest.approx(np.mean(wanted), abs=6e-4)
+        assert (pressed == "true") == (name == arm)
 
 
 def test_every_control(shown):
@@ -91,6 +112,15 @@ def test_every_control(shown):
         shown.root.get_by_role("button", name=name).click()
         seen.append(check(shown))
     assert all(a != b for a, b in itertools.pairwise(seen))
+
+
+def test_a_row_chooses_its_arm(shown):
+    row = shown.root.locator(".row[data-arm=small-beta]")
+    row.click()
+    check(shown)
+    shown.root.locator(".row[data-arm=attention]").press("Enter")
+    check(shown)
+    assert shown.state()["arm"] == "attention"
 
 
 def test_an_arm_without_acmix_has_no_layers(shown):

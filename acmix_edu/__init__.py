@@ -1,7 +1,8 @@
 """ACmix, taken apart and put together again: the public names, in the order of the story.
 
 The chapters of the book import from here; ``from acmix_edu import ACmix`` puts the finished
-module into a network.
+module into a network. What is passed in is checked: a TypeError says that it is of a wrong kind, a
+ValueError that it does not fit, and either says what came and how to mend it.
 """
 
 # Stage I of a convolution: k² 1×1 convolutions (chapter 01)

@@ -53,6 +53,7 @@ class ACmix(nn.Module):
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
+        Any memory format; that of the output is the device's choice.
 
     Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
     attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once

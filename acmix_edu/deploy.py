@@ -28,7 +28,8 @@ class DeployedACmix(nn.Module):
       3·k_c²·N multiply-adds a pixel and output channel; or
     - ``"dense"``: one convolution of x itself, with the projections multiplied in as well, plus
       the map that their biases make, which is constant but for the border; k_c²·in_planes
-      multiply-adds. The convolution that was taken apart is put together again.
+      multiply-adds. The convolution that was taken apart is put together again. On a processor it
+      may pay up to some 16 channels (chapter 07).
 
     The shape of the output, and the output up to rounding, are the module's.
 
@@ -54,26 +55,13 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
-        for name in STAGES:
-            if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
-                raise TypeError(
-                    f"module must compute what ACmix does, but {type(module).__name__} has a "
-                    f"{name} of its own; put what it adds into a module around an ACmix."
-                )
-        layers = {name: getattr(module, name) for name in LAYERS}
-        for name, layer in layers.items():
-            if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
-                raise TypeError(
-                    f"module.{name} must compute what that of ACmix does, but a "
-                    f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
-                    "into the weights first."
-                )
+        _refuse_what_computes_otherwise(module)
         if convolution not in FORMS:
             raise ValueError(
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
-        if any(map(is_hooked, layers.values())):
+        if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.in_planes, self.out_planes = module.in_planes, module.out_planes
@@ -125,6 +113,23 @@ class DeployedACmix(nn.Module):
             f"{self.in_planes}, {self.out_planes}, kernel_att={size}, head={self.head}, "
             f"stride={stride}, dilation={dilation}, convolution={self.convolution!r}"
         )
+
+
+def _refuse_what_computes_otherwise(module: ACmix) -> None:
+    for name in STAGES:
+        if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
+            raise TypeError(
+                f"module must compute what ACmix does, but {type(module).__name__} has a "
+                f"{name} of its own; put what it adds into a module around an ACmix."
+            )
+    for name in LAYERS:
+        layer = getattr(module, name)
+        if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
+            raise TypeError(
+                f"module.{name} must compute what that of ACmix does, but a "
+                f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
+                "into the weights first."
+            )
 
 
 def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Module:

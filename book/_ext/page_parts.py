@@ -21,6 +21,7 @@ def setup(app):
     app.connect("config-inited", drop_thebe)
     app.connect("doctree-read", keep_answers_closed)
     app.connect("html-page-context", place_explorers)
+    app.connect("html-page-context", break_names)
     app.connect("html-page-context", say_what_executed_it)
     app.connect("build-finished", finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -57,6 +58,16 @@ def place_explorers(app, pagename, templatename, context, doctree):
         context.get("body", ""),
         flags=re.DOTALL,
     )
+
+
+def break_names(app, pagename, templatename, context, doctree):
+    """Let the long names of the glossary's narrow columns break after an underscore."""
+    if pagename == "book/glossary":
+        context["body"] = re.sub(
+            r'<span class="pre">[^<]*</span>',
+            lambda name: name[0].replace("_", "_<wbr>"),
+            context["body"],
+        )
 
 
 def say_what_executed_it(app, pagename, templatename, context, doctree):

@@ -121,7 +121,7 @@ STEPS = (
     Step(
         "Weigh the pieces", "g̃_t", "g̃_{t,e} = Σ_m fc_{t,m} piece_{m,e}",
         {"f_all": "B k_c² d H W"},
-        ("maps = torch.cat(self._heads(q, k, v), dim=1)",
+        ("maps = torch.cat(heads, dim=1)",
          "return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])"),
         "acmix.ACmix._light_maps",
         "The light layer: for each of the k_c² cells of a kernel, a weighted sum of the 3N pieces. "

@@ -116,7 +116,8 @@ def grouped_convolution(
     groups, by = q.shape[2], _groups_in_a_vector(q)
     weight = weight if by == 1 else widen(weight, groups, by)
     half = weight.shape[-1] // 2
-    weight = weight.type_as(stacked)  # for a trace: what autocast does to products is not in it
+    if torch.jit.is_tracing():
+        weight = weight.type_as(stacked)  # what autocast does to products is not in the trace
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
 
 

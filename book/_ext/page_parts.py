@@ -43,7 +43,8 @@ def keep_answers_closed(app, doctree):
         after = cell.next_node(descend=False, siblings=True)
         if cell.get("prompt_show") == "Show the answer" and isinstance(after, nodes.paragraph):
             after.parent.remove(after)
-            cell.append(after)
+            folded = cell if cell["hide_mode"] == "all" else cell[-1]  # all of it, or its output
+            folded.append(after)
 
 
 def place_explorers(app, pagename, templatename, context, doctree):

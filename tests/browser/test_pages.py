@@ -1,5 +1,6 @@
 """Every page of the built book, as a reader's browser meets it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,23 @@ def test_launch_buttons_open_notebooks_that_exist(built_book):
         assert f'href="{start}/blob/{branch}/book/{notebook.name}"' in html
         assert f'href="{repository}"' in html
         assert 'class="executed"' in html
+
+
+ANSWERS = """() => [...document.querySelectorAll("main details.hide")]
+  .filter((box) => box.querySelector("summary").textContent.includes("Show the answer"))
+  .map((box) => [box.open, [...box.querySelectorAll("div > p:last-child, :scope > p")].length])"""
+
+
+def test_answers_are_closed_with_what_is_said_of_them(page, server):
+    """A paragraph right after an answer would give it away: it is folded with the answer."""
+    for name in PAGES:
+        notebook = ROOT / f"{name}.ipynb"
+        if not notebook.exists():
+            continue
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        prompts = [c["metadata"].get("mystnb", {}).get("code_prompt_show") for c in cells]
+        asked = [n for n, prompt in enumerate(prompts) if prompt == "Show the answer"]
+        spoken = [cells[n + 1]["cell_type"] == "markdown" and cells[n + 1]["source"][0][0] != "#"
+                  for n in asked]  # fmt: skip
+        page.goto(f"{server}/{name}.html")
+        assert page.evaluate(ANSWERS) == [[False, int(said)] for said in spoken]

@@ -104,7 +104,7 @@ function chart(name, { told, noisy }, pick) {
       ...(level.length ? [entry("chance", ` noisy picture ${figure(noisy)}`)] : []));
   };
   const ticks = [0, last / 10, last].map((step) =>
-    element("span", { style: `left: ${x(step)}%` }, `${step ? "" : "step "}${step}`));
+    element("span", { style: `left: ${x(step)}%` }, `${step}${step === last ? " steps" : ""}`));
   const plot = element("div", { class: "plot" }, ends, svg,
     element("div", { class: "along" }, ...ticks));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };

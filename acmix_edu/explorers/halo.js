@@ -168,7 +168,7 @@ const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
 // The photograph, bluer with every further halo that a pixel lies in.
-const OVERLAP = [31, 122, 140], LEAST = 0.3, EACH = 0.7;  // of its own colour, that it keeps
+const OVERLAP = [31, 122, 140], LEAST = 0.5, EACH = 0.7;  // of its own colour, that it keeps
 function tintOverlaps({ maps: { picture }, photo, sizes: { height, width } }, now) {
   const rows = Array.from({ length: height }, (_, n) => tilesOver(n, height, now));
   const columns = Array.from({ length: width }, (_, n) => tilesOver(n, width, now));
@@ -191,7 +191,8 @@ function drawPhotograph(view, now) {
   picture.say(`The photograph; the tile of query (${pixel.join(", ")}) and its halo`);
   picture.note.replaceChildren(element("span", { class: "key tile" }), ` tile: ${square(tile)} `
     + "queries ", element("span", { class: "key reach" }), ` halo: ${square(side)} keys `,
-    element("span", { class: "key overlap" }), " halos overlap: copied by several tiles");
+    ...(tile < Math.max(view.sizes.height, view.sizes.width)
+      ? [element("span", { class: "key overlap" }), " where halos overlap"] : []));
 }
 
 function drawUses({ maps: { uses } }, now) {

@@ -113,7 +113,7 @@ function kernelTable(change) {
     input.addEventListener("input", () => usable(read()) && change(n, read() || 0));
     input.addEventListener("blur", () => (input.value = input.dataset.value));
     for (const come of ["focus", "click"]) input.addEventListener(come, () => input.select());
-    return element("div", { class: "weight" }, input, element("span", {}));
+    return element("label", { class: "weight" }, input, element("span", {}));
   };
   const resize = (k) => {
     if (table.children.length === k * k) return;
@@ -375,7 +375,7 @@ function pickPixel(model, view, { redraw, set }) {
   steerable(maps.picture, "Picture; arrow keys move the kernel", (...step) =>
     pin(...model.get("pixel").map((n, axis) => n + step[axis])));
   view.accept = { pixel: isInside(bounds), channel: isCount(8), tap: isCount(25),
-    part: (part) => part in HEADINGS };
+    part: (part) => Object.hasOwn(HEADINGS, part) };
 }
 
 // A part of the plan is lit while it is pointed at, and stays lit after a click or a tap; the

@@ -73,9 +73,16 @@ export function player({ input, read }, send, pause = 700) {
     play.textContent = "▶ Play";
     play.setAttribute("aria-label", "Play");
   };
+  let left;  // where the player has left the slider: if it is elsewhere now, others have moved it
+  const go = () => {
+    if (read() !== left || left >= Number(input.max)) return stop();
+    by(1);
+    left = read();
+  };
   const start = () => {
     if (read() >= Number(input.max)) to(Number(input.min));
-    timer = setInterval(() => (read() < Number(input.max) ? by(1) : stop()), pause);
+    left = read();
+    timer = setInterval(go, pause);
     play.textContent = "❚❚ Pause";
     play.setAttribute("aria-label", "Pause");
   };
@@ -323,19 +330,23 @@ export function steerable(view, label, move) {
 // Call pick(part), from 0 to 1 along a chart, on a click or a tap on it and while it is dragged
 // sideways; a finger that moves up or down scrolls the page.
 export function draggable(svg, pick) {
-  let from = null;
+  let from = null, going = false;
   const at = ({ clientX }) => {
     const { left, width } = svg.getBoundingClientRect();
     pick(clamp((clientX - left) / width, 0, 1));
   };
-  const sideways = ({ pointerType, clientX, clientY }) => pointerType === "mouse"
-    || Math.abs(clientX - from[0]) > Math.abs(clientY - from[1]);
+  const isSideways = ({ clientX, clientY }) =>
+    Math.abs(clientX - from[0]) > Math.max(10, Math.abs(clientY - from[1]));
   svg.classList.add("draggable");
   svg.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
     from = [event.clientX, event.clientY];
+    going = event.pointerType === "mouse";
     svg.setPointerCapture(event.pointerId);
   });
-  svg.addEventListener("pointermove", (event) => { if (from && sideways(event)) at(event); });
+  svg.addEventListener("pointermove", (event) => {
+    if (from && (going ||= isSideways(event))) at(event);
+  });
   for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => (from = null));
   svg.addEventListener("click", at);
 }
@@ -391,10 +402,15 @@ function bringIntoView(root, traits) {
 function wayBack() {
   let link;
   const back = button("↩ Back to the text", () => {
+    for (let box = link; box; box = box.parentElement.closest("details")) box.open = true;
     link.scrollIntoView({ block: "center" });
     link.focus({ preventScroll: true });
   }, { class: "back", hidden: "" });
-  const sight = new IntersectionObserver((seen) => (back.hidden = seen.at(-1).isIntersecting));
+  const sight = new IntersectionObserver((seen) => {
+    const isSeen = seen.at(-1).isIntersecting;
+    if (isSeen && !back.hidden) sight.disconnect();
+    back.hidden = isSeen;
+  });
   const from = (clicked) => {
     link = clicked;
     sight.disconnect();
@@ -429,11 +445,18 @@ function followAddress(model, root, accepts, setTraits, back) {
   };
   let timer = 0;
   const later = () => { clearTimeout(timer); timer = setTimeout(write, 250); };
-  const arrived = () => set(location.hash) || later();
+  const arrived = () => {
+    const left = history.state?.[name];  // the state in which a link was followed from here
+    if (left) save(model, left);
+    else if (!set(location.hash)) later();
+  };
   const clicked = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     const link = event.target.closest?.("a[href*='#']");
     const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
-    if (!hash || !show(hash)) return;
+    if (!hash || !readAddress(hash, name, start)) return;
+    if (model.address) history.replaceState({ ...history.state, [name]: values() }, "");
+    show(hash);
     back.from(link);
     if (!model.address) event.preventDefault();
   };

@@ -242,7 +242,8 @@ function drawKernels(model, data, view, now, pixel, cell) {
     column: middle - pixel[1] * data.sizes.stride, kind: "edge" };
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
   maps.kernel_att.title.textContent = `${written(model.get("alpha").toFixed(2))} × attention`;
-  maps.kernel_conv.title.textContent = `+ ${written(model.get("beta").toFixed(2))} × convolution`;
+  const beta = model.get("beta").toFixed(2), sign = Number(beta) < 0 ? "−" : "+";
+  maps.kernel_conv.title.textContent = `${sign} ${beta.replace("-", "")} × convolution`;
   maps.kernel_mix.title.textContent = "= mix";
   maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
   for (const name of Object.keys(kernels)) {

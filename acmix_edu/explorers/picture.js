@@ -84,7 +84,8 @@ export function ownPicture(view, { place, read, change }) {
   };
   document.addEventListener("paste", pasted);
   frame.addEventListener("pointerdown", (event) => {
-    if (!on) return;
+    if (!on || event.button) return;
+    frame.setPointerCapture(event.pointerId);
     last = cellOf(event);
     paint(last);
   });
@@ -94,7 +95,7 @@ export function ownPicture(view, { place, read, change }) {
     paint(...between(last, cell));
     last = cell;
   });
-  for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
+  for (const end of ["pointerup", "pointercancel"]) {
     frame.addEventListener(end, () => (last = null));
   }
   frame.addEventListener("keydown", (event) => {

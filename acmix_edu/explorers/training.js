@@ -83,7 +83,7 @@ function raceOf(names, choose) {
     const svg = element("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none",
       "aria-hidden": "true" });
     const value = element("span", { class: "value" });
-    const row = button("", () => choose(name), { class: "row", "data-arm": name });
+    const row = button("", () => choose(name), { class: "arm-row", "data-arm": name });
     row.append(element("span", {}, name), svg, value);
     return { name, row, svg, value };
   });

@@ -240,6 +240,7 @@ def test_the_way_back_to_the_text(open_page, server, width):
     page.goto(f"{server}/book/06_resnet.html")
     budget = Shown(page, "budget")
     first, second = page.locator("main a[href^='#budget:']").all()[:2]
+    at_first = budget.state()
     first.click()
     page.evaluate(SETTLED)
     state = budget.state()
@@ -256,6 +257,21 @@ def test_the_way_back_to_the_text(open_page, server, width):
     page.go_back()
     page.evaluate(SETTLED)
     assert budget.state() == state and second.evaluate(LINK_IN_WINDOW)
+    page.go_back()  # to an address that names no explorer
+    page.evaluate(SETTLED)
+    assert budget.state() == at_first
+    page.go_forward()
+    page.evaluate(SETTLED)
+    assert budget.state() == state
+
+
+@pytest.mark.parametrize("hash", ["#film:moment=5%", "#kernel:part=toString", "#film:cell=1e300,1"])
+def test_a_broken_address_breaks_nothing(open_page, server, hash):
+    page = open_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{server}/book/03_depthwise.html{hash}")
+    for name in ("kernel", "film"):
+        shown = Shown(page, name)
+        assert shown.state() == shown.root.evaluate("(root) => root.model.get('start')")
 
 
 def test_no_explorer_is_left_out():

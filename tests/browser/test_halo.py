@@ -70,7 +70,7 @@ class Wanted:
             first = np.arange(len(cut.keys))[:, None] * self.t - self.k // 2
             halo_of = first + np.arange(self.side)
             over.append([(halo_of == pixel).any(1).sum() for pixel in range(size)])
-        kept = 0.3 + 0.7 * 0.7 ** (np.outer(*over) - 1)[..., None]
+        kept = 0.5 + 0.5 * 0.7 ** (np.outer(*over) - 1)[..., None]
         tint = np.array([31, 122, 140])
         tinted = photo.copy()
         tinted[..., :3] = np.floor(tint + kept * (photo[..., :3] - tint) + 0.5)

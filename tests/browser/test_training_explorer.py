@@ -22,7 +22,7 @@ CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]
     note: chart.querySelector(".note").innerText }]))"""
 
 
-RACE = """(root) => Object.fromEntries([...root.querySelectorAll(".row")].map((row) => {
+RACE = """(root) => Object.fromEntries([...root.querySelectorAll(".arm-row")].map((row) => {
   const [line, ...dots] = [...row.querySelectorAll("path")].map((path) => path.getAttribute("d"));
   return [row.dataset.arm,
     [line, dots, row.querySelector(".value").textContent, row.getAttribute("aria-pressed")]];
@@ -115,10 +115,10 @@ def test_every_control(shown):
 
 
 def test_a_row_chooses_its_arm(shown):
-    row = shown.root.locator(".row[data-arm=small-beta]")
+    row = shown.root.locator(".arm-row[data-arm=small-beta]")
     row.click()
     check(shown)
-    shown.root.locator(".row[data-arm=attention]").press("Enter")
+    shown.root.locator(".arm-row[data-arm=attention]").press("Enter")
     check(shown)
     assert shown.state()["arm"] == "attention"
 

@@ -464,6 +464,17 @@ def test_exported_with_an_open_size(form, options):
         torch.testing.assert_close(program.module()(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["module", "deployed"])
+@pytest.mark.parametrize("size", [(40, 34), (9, 7)])
+def test_an_export_made_under_autocast_runs_without_it(form, size):
+    """PyTorch records no casts: what runs the graph decides, and the graph follows."""
+    module, x = randomised(8, 8), torch.randn(2, 8, *size)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        run = torch.export.export(FORMS[form](module, size), (x,)).module()
+        assert run(x).dtype == torch.bfloat16
+    torch.testing.assert_close(run(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
+
+
 def test_exported_small_for_sizes_with_bounds():
     """What is one tile at the size of the export may be several elsewhere."""
     module, side = randomised(8, 8), {"min": 2, "max": 100}

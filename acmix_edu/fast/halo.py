@@ -87,8 +87,8 @@ def halo_attention(
     queries = _gather(q, _pixels(rows.queries, columns.queries, width))
     around = _pixels(rows.keys, columns.keys, width)
     near = rows.near[:, None, :, None] & columns.near[:, None, :]
-    bias = torch.zeros(near.shape, dtype=q.dtype, device=q.device)
-    bias = bias.masked_fill(~near, -math.inf).flatten(2).flatten(0, 1)  # [t², u²]
+    bias = q.new_zeros(near.shape).masked_fill(~near, -math.inf)
+    bias = bias.flatten(2).flatten(0, 1)  # [t², u²]
     out = F.scaled_dot_product_attention(
         queries, _gather(k, around), _gather(v, around), attn_mask=bias
     )
@@ -123,7 +123,7 @@ def band_attention(
     check_maps(q, k, v, kernel_size, None, stride, dilation)
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
     log_rows, log_columns = (
-        multiplicity(size, kernel_size, stride, dilation, q.device).to(q.dtype).log()
+        multiplicity(size, kernel_size, stride, dilation, q.device).type_as(q).log()
         for size in (height, width)
     )
     q = q[..., ::stride, ::stride]

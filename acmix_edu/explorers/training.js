@@ -78,7 +78,7 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
 
 // All arms at once: a row for each, and on it a dot for each seed's test accuracy, from 0 to 1.
 function raceOf(names, choose) {
-  const title = element("div", { class: "title" }, "Test accuracy of every arm, a dot for each seed");
+  const title = element("div", { class: "title" }, "Test accuracy of every arm, from 0 to 1, a dot for each seed");
   const rows = names.map((name) => {
     const svg = element("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none",
       "aria-hidden": "true" });
@@ -126,7 +126,7 @@ function buildTraining(model, { set }) {
     element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
   const [a, b, ...rest] = Object.keys(CHARTS);
   const race = raceOf(named, (arm) => set({ arm }));
-  const parts = [grid(a, b), heading, grid(...rest), key, race.box];
+  const parts = [grid(a, b), race.box, heading, grid(...rest), key];
   return { controls, player: steps.box, parts, charts, heading, race, reset: steps.stop, release: steps.stop };
 }
 

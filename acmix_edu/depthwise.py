@@ -57,9 +57,9 @@ def shift_kernels(kernel_size: int) -> torch.Tensor:
 def shift_depthwise(f: torch.Tensor, di: int, dj: int) -> torch.Tensor:
     r"""Shift every channel of a map by a depthwise convolution with a one-hot kernel.
 
-    Equal to :func:`acmix_edu.shift` in every bit (of finite numbers, without autocast), and it
-    vectorises: the library's convolution moves the data. It costs k² multiply-adds a pixel and
-    channel, all but one of them by zero.
+    Equal to :func:`acmix_edu.shift` in every bit (of finite numbers, but for the sign of a zero;
+    without autocast), and it vectorises: the library's convolution moves the data. It costs k²
+    multiply-adds a pixel and channel, all but one of them by zero.
 
     Args:
         f: ``[B, C, H, W]``.

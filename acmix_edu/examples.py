@@ -96,7 +96,7 @@ def colour_features(image: torch.Tensor) -> torch.Tensor:
     With c = rgb − ½ the features are $f = (c, \sqrt{3 - \lvert c\rvert^2})$, of length √3, hence
     $f_1^\top f_2 = 3 - \tfrac12\lvert f_1 - f_2\rvert^2$, and $\lvert f_1 - f_2\rvert^2$ is 1
     to 4/3 times the squared difference of the colours: attention with q = k = these features,
-    times a sharpness, is a bilateral filter.
+    times 2√s, is a bilateral filter of sharpness s.
 
     Args:
         image: ``[..., 3, H, W]``, values 0 … 1.

@@ -10,7 +10,7 @@ import torch
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
 
 
-def array(f) -> np.ndarray:
+def _array(f) -> np.ndarray:
     """Return a tensor's numbers as an array; leading dimensions of size 1 are dropped."""
     f = f.detach().cpu().float().numpy() if isinstance(f, torch.Tensor) else np.asarray(f)
     while f.ndim > 2 and f.shape[0] == 1:
@@ -18,7 +18,7 @@ def array(f) -> np.ndarray:
     return f
 
 
-def limits(maps: list[np.ndarray]) -> dict:
+def _limits(maps: list[np.ndarray]) -> dict:
     """Return imshow's colour arguments: diverging around zero if any map is negative.
 
     NaN and infinity are left out.
@@ -46,7 +46,7 @@ def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2
     Returns:
         The figure.
     """
-    maps = [array(m) for m in maps]
+    maps = [_array(m) for m in maps]
     shapes = [m.shape for m in maps]
     if not maps or any(len(s) not in (2, 3) or 0 in s or (s[2:] and s[0] != 3) for s in shapes):
         raise ValueError(
@@ -72,9 +72,9 @@ def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2
         if maps[n].ndim == 3:
             axis.imshow(np.clip(maps[n].transpose(1, 2, 0), 0, 1))
         else:
-            drawn = axis.imshow(maps[n], **limits(flat if shared else [maps[n]]))
+            drawn = axis.imshow(maps[n], **_limits(flat if shared else [maps[n]]))
             if numbers or (numbers is None and max(maps[n].shape) <= 9):
-                write_numbers(axis, maps[n], drawn)
+                _write_numbers(axis, maps[n], drawn)
         if titles:
             axis.set_title(titles[n], fontsize=9)
     if colorbar and shared and drawn is not None:
@@ -82,7 +82,7 @@ def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2
     return figure
 
 
-def write_numbers(axis, values: np.ndarray, drawn) -> None:
+def _write_numbers(axis, values: np.ndarray, drawn) -> None:
     """Write each value into its cell, dark on light and light on dark."""
     whole = np.allclose(values, values.round())
     for (i, j), value in np.ndenumerate(values):

@@ -171,7 +171,7 @@ def decomposed_conv2d(
 
 
 class ShiftLayer(nn.Module):
-    r"""Move each channel by its own fixed displacement: Wu et al.'s zero-FLOP Shift.
+    r"""Move each channel by one fixed displacement: Wu et al.'s zero-FLOP Shift.
 
     The channels are dealt out evenly over the k² displacements; channels that are left over
     stay in place. Between two 1×1 convolutions it takes the place of a k×k convolution:

@@ -74,7 +74,8 @@ function normsOf({ data: { sizes, d }, remember, rest, redraw }, { outAtt, outCo
   return null;
 }
 
-// The kernels at one output pixel, summed over the input channels, on a common grid.
+// The kernels at one output pixel, summed over the input channels, on a common grid: each path's
+// times its rate, so that the two add up to the mix.
 function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const { sizes: { heads, in_planes: inPlanes, out_planes: channels }, weight, d } = data;
   const k = model.get("kernel_att"), dilation = model.get("dilation"), head = model.get("head");
@@ -87,8 +88,9 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const fixed = convolutionKernel(fused, projections, c, { heads, channels, inPlanes });
   const att = onGrid(sumInputs(byContent, inPlanes), dilation, side);
   const conv = onGrid(sumInputs(fixed, inPlanes), 1, side);
-  const mixed = mixGrids(att, conv, model.get("alpha"), model.get("beta"));
-  return { side, weights, a: onGrid(weights, dilation, side), att, conv, mixed };
+  const [alpha, beta] = [model.get("alpha"), model.get("beta")];
+  return { side, weights, a: onGrid(weights, dilation, side), att: att.map((w) => alpha * w),
+    conv: conv.map((w) => beta * w), mixed: mixGrids(att, conv, alpha, beta) };
 }
 
 // ---- The page -------------------------------------------------------------------------------
@@ -242,8 +244,8 @@ function drawKernels(model, data, view, now, pixel, cell) {
     column: middle - pixel[1] * data.sizes.stride, kind: "edge" };
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
   maps.kernel_att.title.textContent = `${written(model.get("alpha").toFixed(2))} × attention`;
-  const beta = model.get("beta").toFixed(2), sign = Number(beta) < 0 ? "−" : "+";
-  maps.kernel_conv.title.textContent = `${sign} ${beta.replace("-", "")} × convolution`;
+  maps.kernel_conv.title.textContent =
+    `+ ${written(model.get("beta").toFixed(2))} × convolution`;
   maps.kernel_mix.title.textContent = "= mix";
   maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
   for (const name of Object.keys(kernels)) {
@@ -268,8 +270,8 @@ function drawKernels(model, data, view, now, pixel, cell) {
 
 const KERNEL_NAMES = {
   a: "Attention weights",
-  kernel_att: "Effective kernel of the attention path",
-  kernel_conv: "Effective kernel of the convolution path",
+  kernel_att: "Effective kernel of the attention path, times α",
+  kernel_conv: "Effective kernel of the convolution path, times β",
   kernel_mix: "Effective kernel of the mix",
 };
 

@@ -20,9 +20,9 @@ def multiplicity(
     &\text{reflection takes } p \text{ to } y \,\} \\
     &R = \lfloor k/2 \rfloor \end{aligned}$$
 
-    It is 1 inside, 2 near the border, 0 out of reach, and more than 2 on a line much shorter than
-    the window; each row adds up to k. It is not symmetric at the border: there i and y do not
-    change places.
+    It is 1 inside, 2 near the border, 0 for what the window does not hold, and more than 2 on a
+    line much shorter than the window; each row adds up to k. It is not symmetric at the border:
+    there i and y do not change places.
 
     Args:
         size: H, the length of the line.

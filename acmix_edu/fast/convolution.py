@@ -21,7 +21,7 @@ from acmix_edu.fast.triton_base import (
 )
 
 # PyTorch's fast convolution takes groups of 8 float32 outputs, or 16, …, and a slow one the others.
-# With AVX-512 it takes groups of 4, too, but not for the gradients.
+# With AVX-512 it takes groups of 4, too, but not for the gradient of the weight.
 VECTOR = 8 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 1
 
 

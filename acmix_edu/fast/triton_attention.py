@@ -485,9 +485,9 @@ def local_attention(
 
     The position term shifts the keys beforehand (that of the query cancels in the softmax): one
     more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the maps are
-    cast here, to whichever dtype the user chose for autocast. Float32 is multiplied exactly, or,
-    after ``torch.set_float32_matmul_precision("high")``, on the matrix units with 10 bits of
-    mantissa.
+    cast here, to whichever dtype the user chose for autocast. Float32 is multiplied in full
+    precision, or, after ``torch.set_float32_matmul_precision("high")``, on the matrix units with
+    10 bits of mantissa.
 
     Args:
         q, k, v: ``[..., d, H, W]``, of any strides; channels-last maps stay channels-last.

@@ -33,7 +33,7 @@ from acmix_edu.fast.triton_base import (
 WIDE, COLUMNS, LINES = 16, 8, 64  # pixels read in a row, outputs made there; rows, at most
 MOST = WIDE - COLUMNS + 1  # width of a kernel
 PROGRAMS = 2048  # about as many share the gradient of the weight
-WARPS = 2  # with four, Triton would take units that read their operands from shared memory only
+WARPS = 2  # with four, Triton would take units that read an operand from shared memory
 
 
 @kernel

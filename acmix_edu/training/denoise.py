@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_features, photograph
-from acmix_edu.training.loop import replace
+from acmix_edu.training.loop import write_whole
 from acmix_edu.training.network import ARMS, observe
 from acmix_edu.training.released import FILM, WEIGHTS, write
 from acmix_edu.training.runs import SEEDS
@@ -175,7 +175,7 @@ def write_film(cameras: dict[str, _Camera]) -> None:
                for name, stack in camera.tensors().items()}  # fmt: skip
     records = json.dumps({arm: camera.records for arm, camera in cameras.items()})
     about = {"records": records}  # one entry: the order of many would change from run to run
-    replace(FILM, lambda temporary: temporary.write_bytes(save(tensors, about)))
+    write_whole(FILM, lambda temporary: temporary.write_bytes(save(tensors, about)))
 
 
 def release(denoiser: nn.Sequential, runs: list[dict]) -> None:

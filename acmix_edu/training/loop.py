@@ -172,7 +172,7 @@ class _Run:
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }  # fmt: skip
-        replace(file, lambda temporary: torch.save(state, temporary))
+        write_whole(file, lambda temporary: torch.save(state, temporary))
 
     def restore(self, file: Path) -> list[dict]:
         """Take up the state of a checkpoint, if there is one, and return its records."""
@@ -208,7 +208,7 @@ def _read(file: Path, device: torch.device) -> dict:
     return state
 
 
-def replace(file: Path, write: Callable[[Path], None]) -> None:
+def write_whole(file: Path, write: Callable[[Path], None]) -> None:
     """Write a file under a temporary name, then rename it: nobody ever sees half a file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -221,4 +221,4 @@ def replace(file: Path, write: Callable[[Path], None]) -> None:
 def write_log(file: str | Path, records: list[dict]) -> None:
     """Write the records as JSON lines, all of them each time: a resumed run repeats none."""
     text = "".join(json.dumps(record) + "\n" for record in records)
-    replace(Path(file), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(Path(file), lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.training.loop import Plan, replace
+from acmix_edu.training.loop import Plan, write_whole
 from acmix_edu.training.network import Network
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -35,7 +35,7 @@ def export(file: str | Path, network: Network, plan: Plan, records: list[dict]) 
 def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
     """Write a module's weights, and a JSON with ``about``, SHA-256, size and the rest."""
     state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
-    replace(file, lambda temporary: temporary.write_bytes(library().torch.save(state)))
+    write_whole(file, lambda temporary: temporary.write_bytes(library().torch.save(state)))
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     about = {**about, "sha256": sha256, "bytes": file.stat().st_size, **rest}
     file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

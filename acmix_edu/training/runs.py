@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from acmix_edu.training.data import load
-from acmix_edu.training.loop import Plan, replace, train
+from acmix_edu.training.loop import Plan, train, write_whole
 from acmix_edu.training.network import ARMS, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
 
@@ -62,7 +62,7 @@ def _write(file: Path, result: dict) -> None:
     runs = ",\n".join(json.dumps(r, separators=(",", ":")) for r in result["runs"])
     rest = json.dumps({k: v for k, v in result.items() if k != "runs"})
     text = f'{rest[:-1]}, "runs": [\n{runs}\n]}}\n'
-    replace(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def records(task: str) -> dict:

@@ -22,8 +22,8 @@ KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
     "preset": {"q", "k", "f_att", "f_out"},
-    "alpha": {"f_out"},
-    "beta": {"f_out"},
+    "alpha": {"f_out", "kernel_att"},
+    "beta": {"f_out", "kernel_conv"},
     "kernel_att": {"f_att", "f_out", "a"},
     "dilation": {"f_att", "f_out", "a"},
     "kernel_conv": {"f_conv", "f_out", "kernel_conv"},
@@ -36,8 +36,10 @@ CHANGES = {
 
 
 def grey_kernels(module, x, pixel, channel):
-    """The three effective kernels, summed over inputs; NaN where a path has no tap."""
+    """What adds up to the effective kernel, summed over inputs; NaN where a path has no tap."""
     kernels = module.effective_kernels(x, *pixel)
+    kernels["attention"] = module.rate1 * kernels["attention"]
+    kernels["convolution"] = module.rate2 * kernels["convolution"]
     att, conv, mixed = (
         kernels[path][channel].sum(0).double().numpy()
         for path in ("attention", "convolution", "mix")

@@ -22,8 +22,8 @@ KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
     "preset": {"q", "k", "f_att", "f_out"},
-    "alpha": {"f_out", "kernel_att"},
-    "beta": {"f_out", "kernel_conv"},
+    "alpha": {"f_out"},
+    "beta": {"f_out"},
     "kernel_att": {"f_att", "f_out", "a"},
     "dilation": {"f_att", "f_out", "a"},
     "kernel_conv": {"f_conv", "f_out", "kernel_conv"},

@@ -15,6 +15,8 @@ from acmix_edu.checks import divisible, odd_kernel, whole_numbers
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.depthwise import LearnableShift
 
+COUNTED = nn.Conv2d | nn.Linear | nn.BatchNorm2d | LearnableShift  # and ACmix
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -210,14 +212,10 @@ def model_cost(
         module._forward_hooks.clear()  # which may want to see numbers
         if isinstance(module, ACmix):
             module.backend = None  # no kernel runs on the meta device
-        if isinstance(module, ACmix) or (_counted(module) and module not in inside):
+        if isinstance(module, ACmix) or (isinstance(module, COUNTED) and module not in inside):
             module.register_forward_hook(_recorder(name, costs), with_kwargs=True)
     twin(torch.empty(1, *shape, device="meta", dtype=torch.float32))
     return costs
-
-
-def _counted(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | LearnableShift)
 
 
 def _recorder(name: str, costs: dict[str, Cost]):

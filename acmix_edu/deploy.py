@@ -64,17 +64,14 @@ class DeployedACmix(nn.Module):
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
-        self.in_planes, self.out_planes = module.in_planes, module.out_planes
-        self.head, self.stride = module.head, module.stride
-        self.window = (module.kernel_att, module.stride, module.dilation)
-        self.backend, self.convolution = module.backend, convolution
+        self.convolution = convolution
         for name, tensor in _composed(module, convolution).items():
             self.register_buffer(name, tensor.to(module.conv1.weight))
         self.size = None if size is None else pair("size", size)
         self.register_buffer("position", None, persistent=False)
         _fix_position(self)
         self.register_load_state_dict_post_hook(_fix_position)
-        for name, value in vars(module).items():  # what others wrote on it, as YOLO's i, f, type
+        for name, value in vars(module).items():  # and YOLO's i, f, type
             if not name.startswith("_"):
                 vars(self).setdefault(name, value)
 
@@ -84,15 +81,15 @@ class DeployedACmix(nn.Module):
         maps = F.conv2d(x, self.projections, self.biases)  # [B, d·3N, H, W], dimension-major
         stacked = (x.shape[0], self.out_planes // self.head, 3 * self.head, *x.shape[2:])
         heads = maps.reshape(stacked).transpose(1, 2).chunk(3, dim=1)
-        size, stride, dilation = self.window
         fixed = self.position is not None and is_known(*x.shape[-2:])
         known = fixed and self.position.shape[-2:] == x.shape[-2:]
         pe = self.position if known else self._position(*x.shape[-2:])
-        att = fast.local_attention(*heads, size, pe, stride, dilation, self.backend).flatten(1, 2)
+        how = self.kernel_att, pe, self.stride, self.dilation, self.backend
+        att = fast.local_attention(*heads, *how).flatten(1, 2)
         if self.convolution == "dense":
             conv = self._dense(x)
         else:
-            how = self.light, stride, self.backend
+            how = self.light, self.stride, self.backend
             conv = fast.grouped_convolution(*heads, *how, stacked=maps)
         return torch.addcmul(conv, self.rate.type_as(att), att)
 
@@ -108,10 +105,10 @@ class DeployedACmix(nn.Module):
         return F.conv2d(loc, self.place)
 
     def extra_repr(self) -> str:
-        size, stride, dilation = self.window
         return (
-            f"{self.in_planes}, {self.out_planes}, kernel_att={size}, head={self.head}, "
-            f"stride={stride}, dilation={dilation}, convolution={self.convolution!r}"
+            f"{self.in_planes}, {self.out_planes}, kernel_att={self.kernel_att}, "
+            f"head={self.head}, stride={self.stride}, dilation={self.dilation}, "
+            f"convolution={self.convolution!r}"
         )
 
 

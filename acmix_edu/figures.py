@@ -31,14 +31,14 @@ def _limits(maps: list[np.ndarray]) -> dict:
     return {"cmap": SEQUENTIAL, "vmin": 0, "vmax": high if high > 0 else 1}
 
 
-def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2.0, colorbar=True):
+def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2.0, colorbar=True):
     """Draw maps side by side; ``[H, W]`` in colours with one common scale, ``[3, H, W]`` as RGB.
 
     Args:
         maps: a list of tensors or arrays; leading dimensions of size 1 are dropped.
         titles: one for each map.
         columns: maps in a row; all of them when left out, at most 5.
-        numbers: write the values into the cells; done by itself for maps up to 9×9.
+        numbers: write the values into the cells of maps up to 9×9.
         shared: one colour scale for all maps; otherwise one each.
         size: inches a map.
         colorbar: draw the scale.
@@ -73,7 +73,7 @@ def show_maps(maps, titles=None, columns=None, numbers=None, shared=True, size=2
             axis.imshow(np.clip(maps[n].transpose(1, 2, 0), 0, 1))
         else:
             drawn = axis.imshow(maps[n], **_limits(flat if shared else [maps[n]]))
-            if numbers or (numbers is None and max(maps[n].shape) <= 9):
+            if numbers and max(maps[n].shape) <= 9:
                 _write_numbers(axis, maps[n], drawn)
         if titles:
             axis.set_title(titles[n], fontsize=9)
@@ -94,10 +94,9 @@ def _write_numbers(axis, values: np.ndarray, drawn) -> None:
         )
 
 
-def mark_window(axis, i: int, j: int, kernel_size: int, dilation: int = 1, color="orange") -> None:
+def mark_window(axis, i: int, j: int, kernel_size: int, color="orange") -> None:
     """Outline the window of pixel (i, j) on an image, and the pixel itself."""
-    reach = dilation * (kernel_size // 2) + 0.5
-    for half, width in ((reach, 1.8), (0.5, 1.2)):
+    for half, width in ((kernel_size / 2, 1.8), (0.5, 1.2)):
         axis.add_patch(
             plt.Rectangle((j - half, i - half), 2 * half, 2 * half, fill=False, ec=color, lw=width)
         )

@@ -81,11 +81,13 @@ def replace_conv3x3(
         if not isinstance(module, nn.Conv2d):
             return None
         reason = _why_not(module)
-        if not (where(name, module) if where else reason is None and _keeps_channels(module)):
+        fits = reason is None and module.in_channels == module.out_channels
+        if not (where(name, module) if where else fits):
             return None
         if reason:
             raise ValueError(f"where picks {name}, which ACmix cannot replace: {reason}.")
-        return _like(module)
+        new = ACmix(module.in_channels, module.out_channels, head=HEADS, stride=module.stride[0])
+        return new.to(module.weight).train(module.training)
 
     names = swap(model, make)
     if not names and where:
@@ -97,10 +99,6 @@ def replace_conv3x3(
             "with where."
         )
     return names
-
-
-def _keeps_channels(conv: nn.Conv2d) -> bool:
-    return conv.in_channels == conv.out_channels
 
 
 def _why_not(conv: nn.Conv2d) -> str | None:
@@ -120,8 +118,3 @@ def _why_not(conv: nn.Conv2d) -> str | None:
     if conv.out_channels % HEADS:
         return f"its {conv.out_channels} output channels are not divisible by {HEADS} heads"
     return None
-
-
-def _like(conv: nn.Conv2d) -> ACmix:
-    new = ACmix(conv.in_channels, conv.out_channels, head=HEADS, stride=conv.stride[0])
-    return new.to(conv.weight).train(conv.training)

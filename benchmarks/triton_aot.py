@@ -31,11 +31,10 @@ SHARED = {  # bytes that a program may have
     (10, 0): 227 * 1024, (12, 0): 99 * 1024,
 }  # fmt: skip
 KERNELS = [
-    *(triton_attention.forward_kernel, triton_attention.query_gradient_kernel),
-    *(triton_attention.key_gradient_kernel, triton_convolution.convolution_kernel),
-    triton_convolution.weight_gradient_kernel,
-    triton_banded.banded_kernel,
-    triton_banded.banded_weight_gradient_kernel,
+    function
+    for module in (triton_attention, triton_banded, triton_convolution)
+    for name, function in vars(module).items()
+    if name.endswith("_kernel")
 ]
 COLUMNS = ["warps", "instructions", "registers", "stack", "shared"]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

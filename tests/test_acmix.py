@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import check_published
 
 from acmix_edu import ACmix, local_attention, shift_and_sum, split_heads
 from acmix_edu.examples import small_acmix, small_kernel, small_map
@@ -22,28 +23,13 @@ def randomised(*arguments, **options) -> ACmix:
     return module
 
 
-def published(golden) -> ACmix:
-    module = ACmix(*golden["config"].tolist())
-    state = {k.removeprefix("state/"): v for k, v in golden.items() if k.startswith("state/")}
-    module.load_state_dict(state, strict=True)
-    return module
+def test_forward_and_every_gradient_are_the_published_modules(golden, published):
+    check_published(published, golden)
 
 
-def test_forward_and_every_gradient_are_the_published_modules(golden):
-    module, x = published(golden), golden["x"].requires_grad_()
-    y = module(x)
-    y.backward(golden["grad_y"])
-    torch.testing.assert_close(y, golden["y"], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(x.grad, golden["grad_x"], rtol=1e-5, atol=1e-5)
-    for name, parameter in module.named_parameters():  # sums over all pixels: by their largest
-        expected = golden[f"grad/{name}"]
-        within = {"rtol": 1e-5, "atol": 2e-5 * max(1, expected.abs().max().item())}
-        torch.testing.assert_close(parameter.grad, expected, **within, msg=lambda m, n=name: n + m)
-
-
-def test_state_is_written_back_as_it_came(golden):
+def test_state_is_written_back_as_it_came(golden, published):
     file = io.BytesIO()
-    torch.save(published(golden).state_dict(), file)
+    torch.save(published.state_dict(), file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
     names = [k.removeprefix("state/") for k in golden if k.startswith("state/")]

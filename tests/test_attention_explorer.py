@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from acmix_edu import ACmix, global_attention, position_map, split_heads, window_attention
 from acmix_edu.examples import colour_features, photograph
@@ -144,8 +143,3 @@ def test_traits_that_cannot_be_used(trait, value):
     explorer = AttentionExplorer()
     with pytest.raises(ValueError, match=f"{trait}.* must be .*came"):
         setattr(explorer, trait, value)
-
-
-def test_traits_of_another_type():
-    with pytest.raises(TraitError):
-        AttentionExplorer().position = "on"

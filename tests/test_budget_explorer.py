@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from traitlets import TraitError
 
 from acmix_edu import ACmix, Cost, ResNet, acmix_cost, conv3x3, model_cost, total
 from acmix_edu.explorers import BudgetExplorer
@@ -31,13 +30,6 @@ def test_counts_heads_that_divide_the_channels():
     explorer = BudgetExplorer()
     explorer.channels, explorer.heads = 1000, 7
     assert explorer.costs() == acmix_cost(1000, 1000, 56, 56, head=5)
-
-
-def test_observe():
-    explorer, seen = BudgetExplorer(), []
-    explorer.observe(lambda change: seen.append(change.new), "channels")
-    explorer.channels = 123
-    assert seen == [123]
 
 
 @pytest.mark.parametrize("name", ["ResNet-26", "ResNet-38", "ResNet-50"])
@@ -91,8 +83,3 @@ def test_refuses_a_trait(trait, value, says):
     with pytest.raises(ValueError, match=says):
         setattr(explorer, trait, value)
     assert getattr(explorer, trait) == before
-
-
-def test_data_is_read_only():
-    with pytest.raises(TraitError):
-        BudgetExplorer().networks = {}

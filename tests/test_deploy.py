@@ -42,13 +42,9 @@ def test_composed_is_trained(form, options, size):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_published_state(golden, form):
+def test_published_state(golden, published, form):
     """The published module's own outputs."""
-    state = {n.removeprefix("state/"): t for n, t in golden.items() if n.startswith("state/")}
-    c_in, c_out, kernel_att, head, kernel_conv, stride, dilation = golden["config"].tolist()
-    module = ACmix(c_in, c_out, kernel_att, head, kernel_conv, stride, dilation)
-    module.load_state_dict(state)
-    torch.testing.assert_close(deploy(module, None, form)(golden["x"]), golden["y"])
+    torch.testing.assert_close(deploy(published, None, form)(golden["x"]), golden["y"])
 
 
 def test_biases_reach_the_border_as_zero_padding_cuts_them():

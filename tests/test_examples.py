@@ -224,7 +224,7 @@ def test_numbers_and_windows_lie_where_they_belong():
         ("9", (1, 0), "black"),
         ("0.5", (2, 0), "white"),
     ]
-    mark_window(axis, 1, 4, 3, dilation=2)
+    mark_window(axis, 1, 4, 5)
     boxes = [patch.get_bbox().bounds for patch in axis.patches]
     assert boxes == [(1.5, -1.5, 5, 5), (3.5, 0.5, 1, 1)]
     plt.close(figure)

@@ -1,7 +1,6 @@
 """The explorers in Python: one module of several files, arguments, traits, what to take away."""
 
 import gzip
-import importlib
 import inspect
 import re
 import subprocess
@@ -85,12 +84,6 @@ def test_package_works_without_anywidget():
     assert 'pip install "acmix-edu[book]"' in said.stdout
 
 
-def test_acmix_edu_does_not_import_explorers():
-    code = "import sys, acmix_edu; print('anywidget' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "False\n"
-
-
 # ---- What the view gets ----------------------------------------------------------------------
 
 
@@ -166,13 +159,6 @@ def test_another_kernel_is_seeded_and_starts_as_shifts(module):
     torch.testing.assert_close(made.dep_conv.weight, fresh.dep_conv.weight.detach())
     first.kernel_conv = 3
     torch.testing.assert_close(first.current_module().fc.weight, module.fc.weight.detach())
-
-
-def test_observe(explorer):
-    seen = []
-    explorer.observe(lambda change: seen.append(change.new), "alpha")
-    explorer.alpha = 1
-    assert seen == [1.0]
 
 
 def test_several_modules_to_choose_from(module):
@@ -302,9 +288,3 @@ def test_sends_float32_whatever_the_default_and_the_module(module):
 def test_data_is_read_only(explorer):
     with pytest.raises(TraitError):
         explorer.weights = b""
-
-
-def test_every_public_explorer_is_documented():
-    explorers = importlib.import_module("acmix_edu.explorers")
-    for name in explorers.__all__:
-        assert "Example:" in getattr(explorers, name).__doc__

@@ -5,7 +5,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import HaloExplorer
@@ -61,8 +60,3 @@ def test_refuses_a_trait(trait, value, says):
 def test_refuses_an_image(image, error, says):
     with pytest.raises(error, match=says):
         HaloExplorer(image)
-
-
-def test_data_is_read_only():
-    with pytest.raises(TraitError):
-        HaloExplorer().image = b""

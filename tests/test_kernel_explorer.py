@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from acmix_edu import ACmix, shift, shift_kernel
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import KernelExplorer
 from acmix_edu.training import trained_acmix
-
-FILES = ("engine.js", "kit.js", "kernel.js")
 
 
 def test_starts_with_the_papers_shift():
@@ -114,8 +111,3 @@ def test_traits_that_cannot_be_used(trait, value):
     explorer = KernelExplorer()
     with pytest.raises(ValueError, match=f"{trait}.* must .*came"):
         setattr(explorer, trait, value)
-
-
-def test_traits_of_another_type():
-    with pytest.raises(TraitError):
-        KernelExplorer().kernel = "box"

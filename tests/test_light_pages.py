@@ -49,7 +49,7 @@ def spaces(tex: str) -> list[tuple[str, str, str]]:
         (r"\log_2", "msub(mi:log mn:2)"),
         (r"\underbrace{a}_{\text{b}}", "munder(munder(mi:a mo:⏟) mtext:b)"),
         (r"\left(a\right]", "mrow(mo:( mi:a mo:])"),
-        (r"\begin{cases}a & b\end{cases}", "mrow(mo:{ mtable(mtr(mtd(mi:a) mtd(mi:b))) mo:)"),
+        (r"\begin{bmatrix}a & b\end{bmatrix}", "mrow(mo:[ mtable(mtr(mtd(mi:a) mtd(mi:b))) mo:])"),
         (r"a &= b \\ &= c", "mtable(mtr(mtd(mi:a) mtd(mo:= mi:b)) mtr(mtd: mtd(mo:= mi:c)))"),
     ],
 )
@@ -78,7 +78,7 @@ def test_browsers_are_told_which_lone_letters_stand_upright():
         (r"\left(a", r"it ends before \right"),
         (r"\left\alpha a\right)", r"\alpha is no delimiter"),
         (r"\begin{array}a\end{array}", "the environment array is unknown"),
-        (r"\begin{cases}a\end{matrix}", "cases is not ended"),
+        (r"\begin{bmatrix}a\end{matrix}", "bmatrix is not ended"),
         (r"\mathcal{1}", "there is no script 1"),
         (r"\text{a", "a } is missing"),
         ("a_", "it ends too early"),

@@ -59,8 +59,9 @@ def test_every_module_has_its_place():
 
 
 def test_importing_is_light():
-    """Every worker of a data loader pays for it: the compiler is not loaded."""
-    code = "import sys, acmix_edu; sys.exit('torch._dynamo' in sys.modules)"
+    """Every worker of a data loader pays for it: no compiler, and nothing of the book."""
+    heavy = {"torch._dynamo", "matplotlib", "anywidget", "ipywidgets", "sklearn", "PIL"}
+    code = f"import sys, acmix_edu; assert not {heavy} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

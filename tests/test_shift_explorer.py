@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from traitlets import TraitError
 
 from acmix_edu.examples import photograph, small_map
 from acmix_edu.explorers import ShiftExplorer
@@ -60,13 +59,6 @@ def test_shifted_is_what_is_shown(border):
     assert torch.equal(explorer.shifted(), second)
 
 
-def test_observe():
-    explorer, seen = ShiftExplorer(), []
-    explorer.observe(lambda change: seen.append(change.new), "dx")
-    explorer.dx = -8
-    assert seen == [-8]
-
-
 @pytest.mark.parametrize(
     ("image", "error", "says"),
     [
@@ -101,8 +93,3 @@ def test_refuses_a_trait(trait, value, says):
     with pytest.raises(ValueError, match=says):
         setattr(explorer, trait, value)
     assert getattr(explorer, trait) == before
-
-
-def test_data_is_read_only():
-    with pytest.raises(TraitError):
-        ShiftExplorer().values = b""

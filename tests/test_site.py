@@ -117,11 +117,6 @@ def files_of_the_project() -> list[Path]:
     return [path for path in found if ".ipynb_checkpoints" not in path.parts]
 
 
-def test_launch_buttons_are_for_colab_and_repository():
-    assert CONFIG["launch_buttons"]["colab_url"] == "https://colab.research.google.com"
-    assert CONFIG["repository"]["path_to_book"] == "", "pages are named from the root: book/…"
-
-
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_relative_links_lead_somewhere(name):
     text = (ROOT / name).read_text("utf-8")
@@ -157,16 +152,6 @@ def as_numbers(version: str) -> tuple[int, ...]:
 
 def pyproject() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-
-
-def test_importing_the_package_needs_only_torch_and_numpy():
-    code = (
-        "import sys, acmix_edu; "
-        "print(*{'matplotlib', 'anywidget', 'ipywidgets', 'sklearn', 'PIL'} & set(sys.modules))"
-    )
-    command = [sys.executable, "-c", code]
-    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == ""
 
 
 def test_the_wheel_carries_the_explorers(tmp_path):

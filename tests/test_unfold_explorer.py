@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from acmix_edu import ACmix
 from acmix_edu.examples import photograph
 from acmix_edu.explorers import UnfoldExplorer
 
-FILES = ("engine.js", "kit.js", "unfold.js")
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
 
 
@@ -120,8 +118,3 @@ def test_traits_that_cannot_be_used(trait, value):
     explorer = UnfoldExplorer()
     with pytest.raises(ValueError, match=f"{trait}.* must be .*came"):
         setattr(explorer, trait, value)
-
-
-def test_traits_of_another_type():
-    with pytest.raises(TraitError):
-        UnfoldExplorer().stride = "two"

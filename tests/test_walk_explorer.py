@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from traitlets import TraitError
 
 from acmix_edu import ACmix
 from acmix_edu.explorers import WalkExplorer
@@ -151,8 +150,3 @@ def test_refuses_an_argument():
         WalkExplorer(image=torch.rand(3, 8, 8))
     with pytest.raises(ValueError, match=r"\[3, H, W\], .*\[1, 4, 48, 48\]"):
         WalkExplorer(ACmix(3, 8))
-
-
-def test_data_is_read_only(explorer):
-    with pytest.raises(TraitError):
-        explorer.table = []

@@ -10,7 +10,7 @@ import random
 
 import pytest
 import torch
-from conftest import GOLDEN
+from conftest import GOLDEN, check_published
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -445,21 +445,6 @@ def test_second_derivatives_of_the_convolution_are_refused():
 
 
 @pytest.mark.parametrize("golden", [GOLDEN[0], GOLDEN[5]], indirect=True)
-def test_acmix(golden):
-    check_acmix(golden)
-
-
-def check_acmix(golden: dict[str, torch.Tensor]) -> None:
-    """The module, by the kernel: the published module's results and every gradient."""
-    module = ACmix(*golden["config"].tolist(), backend="triton").to(golden["x"].device)
-    state = {k.removeprefix("state/"): v for k, v in golden.items() if k.startswith("state/")}
-    module.load_state_dict(state)
-    x = golden["x"].requires_grad_()
-    y = module(x)
-    y.backward(golden["grad_y"])
-    torch.testing.assert_close(y, golden["y"], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(x.grad, golden["grad_x"], rtol=1e-5, atol=1e-5)
-    for name, parameter in module.named_parameters():
-        expected = golden[f"grad/{name}"]
-        atol = 2e-5 * max(1, expected.abs().max().item())
-        torch.testing.assert_close(parameter.grad, expected, rtol=1e-5, atol=atol)
+def test_acmix(golden, published):
+    published.backend = "triton"
+    check_published(published, golden)

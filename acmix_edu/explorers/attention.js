@@ -7,8 +7,8 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, IN_MEMORY, SIGNED, button, choice, clamp, colour, element, explorer, extent, figure,
-  floats, headline, intoMap, isCount, isInside, isPlace, later, mapView, memory, outline,
-  pickable, reach, slider, steerable, toggle,
+  floats, headline, inkOn, intoMap, isCount, isInside, isPlace, later, mapView, memory, outline,
+  pickable, plus, reach, slider, squareAt, steerable, toggle, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -107,7 +107,7 @@ function computeView(model, view) {
     kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
   const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
   const weights = attentionWeightsAt(now, sizes.heads, pixel, keys.pixels);
-  const key = (view.hoveredKey ?? model.get("key")).map((n, axis) => n + keys.from[axis]);
+  const key = plus(view.hoveredKey ?? model.get("key"), keys.from);
   const [row, column] = intoMap(key, [keys.rows, keys.columns]);
   const t = row * keys.columns + column, box = boxOf(keys);
   Object.assign(now, { keys, weights, cell: [row, column], t, box,
@@ -209,31 +209,27 @@ function build(model, { redraw, set }) {
 function followPointer(model, view, { redraw, set }) {
   const { picture, heads, maps, sizes: { height, width } } = view;
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
-  const ask = (...pixel) => {
+  const ask = (pixel) => {
     view.hovered = null;
     set({ pixel: intoMap(pixel, [height, width]) });
   };
-  for (const map of [picture, maps.v, maps.output]) {
-    pickable(map, { hover: (...at) => hover(at), leave: () => hover(null), pin: ask });
-  }
+  for (const map of [picture, maps.v, maps.output]) pickable(map, hover, ask);
   const look = (key) => { view.hoveredKey = key; redraw(); };
   const pin = (key, more) => { view.hoveredKey = null; set({ ...(key && { key }), ...more }); };
-  const inCells = (...at) => at.map((n, axis) => n - view.now.keys.from[axis]);
-  const inside = (part) => (...at) =>
-    keyAt(view.now, at.map((n, axis) => n + view.now[part].corner[axis]));
+  const inCells = (at) => at.map((n, axis) => n - view.now.keys.from[axis]);
+  const inside = (part) => (at) => keyAt(view.now, plus(at, view.now[part].corner));
   const shown = [[maps.cells, inCells], [maps.counts, inside("box")],
     ...heads.map((head) => [head, inside("around")])];
   for (const [map, keyOf] of shown) {
     const more = heads.includes(map) && { head: heads.indexOf(map) };
-    pickable(map, { hover: (...at) => look(keyOf(...at)), leave: () => look(null),
-      pin: (...at) => pin(keyOf(...at), more) });
+    pickable(map, look, (key) => pin(key, more), keyOf);
   }
-  steerable(picture, "Picture; arrow keys move the query", (...step) =>
-    ask(...model.get("pixel").map((n, axis) => n + step[axis])));
-  steerable(maps.cells, "Weights; arrow keys choose a key", (...step) => {
+  steerable(picture, "Picture; arrow keys move the query", (step) =>
+    ask(plus(model.get("pixel"), step)));
+  steerable(maps.cells, "Weights; arrow keys choose a key", (step) => {
     view.hoveredKey = null;
     const { cell, keys } = computeView(model, view);
-    const moved = intoMap(cell.map((n, axis) => n + step[axis]), [keys.rows, keys.columns]);
+    const moved = intoMap(plus(cell, step), [keys.rows, keys.columns]);
     pin(moved.map((n, axis) => n - keys.from[axis]));
   });
 }
@@ -250,7 +246,6 @@ function keyAt({ keys, v }, [row, column]) {
 // ---- Drawing --------------------------------------------------------------------------------
 
 const percent = (weight) => `${Number((100 * weight).toPrecision(3))} %`.replace("-", "−");
-const place = ([row, column]) => `(${row}, ${column})`.replaceAll("-", "−");
 
 // Mark the window, the border, the query and the key on a map that begins at the pixel `corner`.
 function mark(map, { box, pixel, keyPixel, v }, kinds, corner = [0, 0]) {
@@ -270,7 +265,7 @@ function drawHeads(view, now) {
     Object.assign(map.backdrop, { width: columns, height: rows }).getContext("2d", IN_MEMORY)
       .drawImage(view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
     mark(map, now, ["attention", "here", "key"], corner);
-    map.say(`Head ${n}: whom ${place(now.pixel)} attends to; entropy ${figure(entropy)}`);
+    map.say(`Head ${n}: whom ${tuple(now.pixel)} attends to; entropy ${figure(entropy)}`);
     map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, max ${percent(end)}`,
       element("div", { class: "bar" }, element("span", { style: `flex-basis:${100 * entropy}%` })));
     map.name.setAttribute("aria-pressed", n === now.head);
@@ -288,19 +283,17 @@ function writeNumbers(map, values, end, columns, text) {
   box.style.setProperty("--columns", columns);
   if (box.children.length !== wanted.length) box.replaceChildren(...wanted);
   wanted.forEach((span, n) => {
-    const [r, g, b] = colour(values[n], 0, end, AMOUNT);
-    span.style.color = 0.3 * r + 0.59 * g + 0.11 * b > 125 ? "#000" : "#fff";
+    span.style.color = inkOn(colour(values[n], 0, end, AMOUNT));
     span.textContent = Number.isNaN(values[n]) ? "" : text(values[n]);
   });
 }
 
 function drawCells(view, now) {
   const { cells } = view.maps, { keys, t } = now, own = now.weights[now.head];
-  const end = extent(own)[1], copy = place(now.keyPixel), at = place(keys.places[t]);
+  const end = extent(own)[1], copy = tuple(now.keyPixel), at = tuple(keys.places[t]);
   cells.draw(own, keys.rows, keys.columns, 0, end, AMOUNT);
   writeNumbers(cells, own, end, keys.columns, (value) => (100 * value).toFixed(0));
-  outline(cells, [[keys.from, "here"], [now.cell, "key"]].map(([[row, column], kind]) =>
-    ({ row, column, rows: 1, columns: 1, kind })));
+  outline(cells, [squareAt(keys.from, 1, "here"), squareAt(now.cell, 1, "key")]);
   const hatches = keys.mirrored.map((is, n) => (is
     ? `M${n % keys.columns} ${Math.floor(n / keys.columns) + 1}l1 -1` : ""));
   cells.overlay.prepend(element("path", { d: hatches.join(""), class: "mirrored" }));
@@ -316,7 +309,7 @@ function drawCounts(view, now) {
   counts.draw(values, box.rows, box.columns, 0, end, AMOUNT);
   writeNumbers(counts, values, end, box.columns, String);
   mark(counts, now, ["edge", "here", "key"], box.corner);
-  counts.say("How often each pixel is read", `${place(keyPixel)} is read ${copies === 1 ? "once"
+  counts.say("How often each pixel is read", `${tuple(keyPixel)} is read ${copies === 1 ? "once"
     : `${copies} times: ${copies} × ${percent(own)} = ${percent(now.sums[now.head][n])}`}`);
   return end;
 }
@@ -330,8 +323,8 @@ function drawValues(view, now) {
   mark(v, now, ["attention", "here", "key"]);
   mark(output, now, ["here"]);
   v.say(`The values of head ${head}`,
-    `${place(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
-  output.say(`The output of head ${head}`, `${place(pixel)} gets ${figure(now.data[at(pixel)])}`);
+    `${tuple(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
+  output.say(`The output of head ${head}`, `${tuple(pixel)} gets ${figure(now.data[at(pixel)])}`);
   return end;
 }
 
@@ -350,16 +343,16 @@ function draw(model, view) {
   const { input, box } = view.controls.position;
   input.disabled = box.hidden = now.noPosition;  // there is none to leave out
   mark(view.picture, now, ["attention", "here", "key"]);
-  view.picture.say(`The picture; pixel ${place(pixel)} asks`,
-    `Black: query ${place(pixel)}. Magenta: key ${place(now.keyPixel)}.`);
+  view.picture.say(`The picture; pixel ${tuple(pixel)} asks`,
+    `Black: query ${tuple(pixel)}. Magenta: key ${tuple(now.keyPixel)}.`);
   view.maps.output.title.textContent = whole ? "Output, at the query" : TITLES.output;
-  view.where.textContent = `Head ${head} at ${place(pixel)}: ${keys.pixels.length} keys, `
+  view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys, `
     + `${different} different pixels`;
   view.scale.textContent = "Weights in %: dark 0, yellow the largest; hatched: mirror images past "
     + `the border. Counts: dark 0, yellow ${most}. Channel ${model.get("channel")} of values and `
     + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${whole ? AT_THE_QUERY : ""}`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
-  return `${place(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
+  return `${tuple(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }
 
 export default explorer({ build, draw });

@@ -12,6 +12,7 @@ from acmix_edu.checks import odd_kernel, pair, whole_number
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
+    between,
     one_image,
     one_of,
     packed,
@@ -156,12 +157,7 @@ class AttentionExplorer(Explorer):
 
     @traitlets.validate("temperature")
     def _moderate(self, proposal):
-        if not LEAST <= proposal.value <= MOST:
-            raise ValueError(
-                f"temperature must be from {LEAST} to {MOST}, but {proposal.value} came; "
-                "1 leaves the logits as they are."
-            )
-        return proposal.value
+        return between("temperature", proposal.value, LEAST, MOST)
 
 
 def _examples() -> dict[str, ACmix]:

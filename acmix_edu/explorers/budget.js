@@ -1,6 +1,8 @@
 // The budget explorer: parameters, multiply-adds and memory of four operators, from one table.
 
-import { button, choice, draggable, element, explorer, headline, memory, slider } from "./kit.js";
+import {
+  button, choice, clamp, draggable, element, explorer, headline, memory, nearest, slider,
+} from "./kit.js";
 
 // ---- The formulas ---------------------------------------------------------------------------
 
@@ -129,11 +131,8 @@ const operatorName = (name, k) => ({ convolution: `${k}×${k} convolution`,
 // A slider that stops at some values only; others, from an address or from Python, it shows too.
 function ladder(name, label, values, { most, odd = false, say = String }) {
   const control = slider({ name, label, min: 0, max: values.length - 1 });
-  const distance = (value) => (n) => Math.abs(Math.log(values[n] / value));
-  const nearest = (value) => [...values.keys()].reduce((best, n) =>
-    (distance(value)(n) < distance(value)(best) ? n : best));
   const show = (value) => {
-    control.show(nearest(value));
+    control.show(nearest([...values.keys()], (n) => Math.abs(Math.log(values[n] / value))));
     control.box.querySelector(".value").textContent = say(value);
     control.input.setAttribute("aria-valuetext", say(value));
   };
@@ -147,8 +146,7 @@ function controlsOf(model) {
   const square = (n) => `${n} × ${n}`;
   const step = (name, label, more) =>
     ladder(name, label, offered[name], { most: most[name], ...more });
-  const measures = [["multiply-adds", "multiply-adds"], ["parameters", "parameters"],
-    ["memory", "memory"]];
+  const measures = ["multiply-adds", "parameters", "memory"].map((name) => [name, name]);
   return {
     measure: choice({ name: "measure", label: "Count", options: measures }),
     channels: step("channels", "Channels C"),
@@ -217,15 +215,14 @@ function chartOf(pick) {
 
 // Where a number of channels lies on the chart, in percent, and which one lies nearest to a place.
 const along = (C, [low, high]) =>
-  100 * Math.min(Math.max(Math.log(C / low) / Math.log(high / low), 0), 1);
+  100 * clamp(Math.log(C / low) / Math.log(high / low), 0, 1);
 
 function build(model, { redraw, set }) {
   const networks = model.get("networks"), names = model.get("offered").network;
   const controls = controlsOf(model), widths = model.get("offered").channels;
   const ends = [widths[0], widths.at(-1)];
-  const chart = chartOf((place) => set({ channels: widths.reduce((best, C) =>
-    (Math.abs(along(C, ends) - 100 * place) < Math.abs(along(best, ends) - 100 * place) ? C
-      : best)) }));
+  const chart = chartOf((place) => set({ channels:
+    nearest(widths, (C) => Math.abs(along(C, ends) - 100 * place)) }));
   const bars = Object.entries(OPERATORS).map(([name, stages]) => barOf(name, stages));
   const chips = Object.keys(STAGES).map((stage) => chipOf(stage, () => set({ stage })));
   const choices = names.map((network) =>
@@ -308,8 +305,7 @@ function drawBars({ bars, verdict }, { costs, sums, say, measure, state }) {
     }
   }
   const times = part(sums.ACmix, sums.convolution).toFixed(2);
-  const what = { memory: "memory", parameters: "parameters" }[measure] ?? "multiply-adds";
-  verdict.textContent = `ACmix takes ${times} times the ${what} of the `
+  verdict.textContent = `ACmix takes ${times} times the ${measure} of the `
     + `${operatorName("convolution", state.kernel_conv)}. As two modules its paths would take `
     + `${say(sums.attention + sums.path)}: sharing Stage I saves ${say(costs["stage I"])}.`;
 }

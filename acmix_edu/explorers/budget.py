@@ -9,7 +9,7 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import odd_kernel
 from acmix_edu.cost import Cost, acmix_cost, model_cost, total
-from acmix_edu.explorers.explorer import Explorer, one_of
+from acmix_edu.explorers.explorer import Explorer, between, one_of
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.resnet import ResNet, conv3x3
 
@@ -109,9 +109,8 @@ class BudgetExplorer(Explorer):
 
     @traitlets.validate(*MOST)
     def _in_bounds(self, proposal):
-        name, value = proposal.trait.name, proposal.value
-        if not 1 <= value <= MOST[name]:
-            raise ValueError(f"{name} must be from 1 to {MOST[name]}, but {value} came.")
+        name = proposal.trait.name
+        value = between(name, proposal.value, 1, MOST[name])
         return odd_kernel(name, value) if name.startswith("kernel") else value
 
 

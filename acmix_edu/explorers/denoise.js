@@ -7,7 +7,7 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, choice, clamp, element, explorer, figure, floats, intoMap, isInside, mapView, memory,
-  outline, pickable, player, slider, steerable,
+  outline, pickable, player, plus, slider, squareAt, steerable,
 } from "./kit.js";
 
 const MOST = 4;  // windows are drawn on a scale from 0 to four times an even weight
@@ -68,7 +68,7 @@ function buildDenoise(model, { redraw, set }) {
   const controls = {
     arm: choice({ name: "arm", label: "Arm", options: arms.map((name) => [name, name]) }),
     moment: slider({ name: "moment", label: "Training step", min: 0, max: last,
-      say: (n) => String(told[model.get("arm")][n].step) }),
+      say: (n) => String(told[arms[0]][n].step) }),
   };
   const steps = player(controls.moment, (moment) => set({ moment }), 400);
   const pictures = { noisy: mapView("noisy", "Noisy picture"), result: mapView("result", "Result"),
@@ -88,14 +88,10 @@ function buildDenoise(model, { redraw, set }) {
     weights: floats(model.get("weights")), features: { data: colourFeatures(noisy), channels: 4, height, width },
     moments: last + 1 };
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
-  const pin = (...pixel) => { hover(null); set({ pixel }); };
-  for (const picture of Object.values(pictures)) {
-    pickable(picture, { hover: (...at) => hover(at), leave: () => hover(null), pin });
-  }
-  steerable(pictures.noisy, "Noisy picture", (...step) => {
-    const moved = model.get("pixel").map((n, axis) => n + step[axis]);
-    pin(...intoMap(moved, [height, width]));
-  });
+  const pin = (pixel) => { hover(null); set({ pixel }); };
+  for (const picture of Object.values(pictures)) pickable(picture, hover, pin);
+  steerable(pictures.noisy, "Noisy picture", (step) =>
+    pin(intoMap(plus(model.get("pixel"), step), [height, width])));
   view.accept = { pixel: isInside([height, width]) };
   view.player = steps.box;
   view.parts = [
@@ -107,7 +103,7 @@ function buildDenoise(model, { redraw, set }) {
 }
 
 function drawDenoise(model, view) {
-  const { sizes, pictures, controls } = view, { height, width } = sizes;
+  const { sizes, pictures } = view, { height, width } = sizes;
   const arm = model.get("arm"), moment = model.get("moment"), now = model.get("told")[arm][moment];
   const number = view.arms.indexOf(arm) * view.moments + moment;
   const pixel = view.hovered ?? model.get("pixel");
@@ -120,18 +116,16 @@ function drawDenoise(model, view) {
   drawHeads(view, weights, (pixel[0] * width + pixel[1]), height * width);
   pictures.noisy.frame.setAttribute("aria-label",
     `Noisy picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
-  controls.moment.show(moment);
   view.numbers.replaceChildren(...Object.entries(TOLD).flatMap(([name, label]) =>
     [element("dt", {}, label), element("dd", { "data-told": name }, figure(now[name]))]));
   return `${arm}, step ${now.step}: quality ${quality} dB, entropy ${figure(now.entropy)}. `
     + `Pixel row ${pixel[0]}, column ${pixel[1]}.`;
 }
 
-function drawMarks(pictures, { kernel_att: k }, [row, column]) {
-  const square = (side, kind) => ({ row: row - (side - 1) / 2, column: column - (side - 1) / 2,
-    rows: side, columns: side, kind });
-  outline(pictures.noisy, [square(k, "attention"), square(1, "here")]);
-  for (const name of ["result", "clean"]) outline(pictures[name], [square(1, "here")]);
+function drawMarks(pictures, { kernel_att: k }, pixel) {
+  const here = squareAt(pixel, 1, "here");
+  outline(pictures.noisy, [squareAt(pixel, k, "attention"), here]);
+  for (const name of ["result", "clean"]) outline(pictures[name], [here]);
 }
 
 function drawHeads({ heads, sizes }, all, place, pixels) {
@@ -139,7 +133,7 @@ function drawHeads({ heads, sizes }, all, place, pixels) {
   heads.forEach((map, head) => {
     const start = (head * pixels + place) * taps, weights = all.subarray(start, start + taps);
     map.draw(weights, k, k, 0, MOST / taps, AMOUNT);
-    outline(map, [{ row: half, column: half, rows: 1, columns: 1, kind: "here" }]);
+    outline(map, [squareAt([half, half], 1, "here")]);
     const most = figure(Math.max(...weights) * taps), entropy = figure(entropyFraction(weights));
     map.say(`Attention weights of head ${head}, at most ${most} times an even weight`,
       `at most ${most} × even, entropy ${entropy}`);

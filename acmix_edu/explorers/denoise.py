@@ -50,7 +50,7 @@ class DenoiseExplorer(Explorer):
     """
 
     _esm = bundle("engine.js", "kit.js", "denoise.js")
-    _css = source("explorer.css") + source("training.css") + source("denoise.css")
+    _css = source("explorer.css") + source("denoise.css")
 
     arm = traitlets.Unicode().tag(sync=True, state=True)
     moment = traitlets.Int(0).tag(sync=True, state=True)

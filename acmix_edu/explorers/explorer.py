@@ -8,7 +8,6 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.explorers.loader import source
 
 MOST_PIXELS = 128 * 128
 
@@ -32,8 +31,6 @@ class Explorer(anywidget.AnyWidget):
         state: the traits at the start.
     """
 
-    _css = source("explorer.css")
-
     name = traitlets.Unicode(read_only=True).tag(sync=True)
     start = traitlets.Dict(read_only=True).tag(sync=True)
 
@@ -43,12 +40,13 @@ class Explorer(anywidget.AnyWidget):
             self.set_trait(trait, value)
         self.set_trait("start", self.state())
 
-    @traitlets.validate("head", "channel", "moment", "tap", "pixel", "cell")
+    @traitlets.validate("head", "channel", "moment", "epoch", "tap", "pixel", "cell")
     def _in_bounds(self, proposal):
         """Hold a trait to the subclass's ``_bounds``: its count, or (height, width) for a place."""
         bound = self._bounds[proposal.trait.name]
-        check = inside if isinstance(bound, tuple) else below
-        return check(proposal.trait.name, proposal.value, bound)
+        if isinstance(bound, tuple):
+            return inside(proposal.trait.name, proposal.value, bound)
+        return between(proposal.trait.name, proposal.value, 0, bound - 1)
 
     def state(self) -> dict:
         """Return the traits that make the state, by name; tuples as lists."""
@@ -56,14 +54,14 @@ class Explorer(anywidget.AnyWidget):
         return {t: list(v) if isinstance(v, tuple) else v for t, v in values.items()}
 
 
-def below(name: str, value: int, bound: int) -> int:
-    """Return ``value`` if it is one of 0 … bound - 1.
+def between(name: str, value, least, most):
+    """Return ``value`` if it is from ``least`` to ``most``.
 
     Raises:
         ValueError: it is not.
     """
-    if not 0 <= value < bound:
-        raise ValueError(f"{name} must be from 0 to {bound - 1}, but {value} came.")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, but {value} came.")
     return value
 
 
@@ -79,7 +77,7 @@ def inside(name: str, place: tuple, sides) -> tuple:
         ValueError: it does not.
     """
     for axis, value, side in zip(("row", "column"), place, sides, strict=True):
-        below(f"{name}'s {axis}", value, side)
+        between(f"{name}'s {axis}", value, 0, side - 1)
     return place
 
 
@@ -135,16 +133,29 @@ def presets(module) -> dict[str, ACmix]:
     return modules
 
 
-def one_image(image, channels: int, why: str = "as module.in_planes says") -> torch.Tensor:
-    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` it has these C."""
+def numbers(name: str, value, shape: str) -> torch.Tensor:
+    """Return what holds numbers as a tensor on the CPU."""
     try:
-        tensor = isinstance(image, torch.Tensor)
-        x = torch.as_tensor(image if tensor else np.ascontiguousarray(image)).detach().cpu()
+        tensor = isinstance(value, torch.Tensor)
+        return torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
-            f"image must be a numeric array or tensor [C, H, W], but a {type(image).__name__} "
+            f"{name} must be a numeric array or tensor {shape}, but a {type(value).__name__} "
             "came that is not; pass torch.as_tensor(...).float()."
         ) from None
+
+
+def finite(name: str, x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` as contiguous float32, if all its numbers are finite."""
+    x = x.float().contiguous()
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name} must be finite, but NaN or infinity came; see torch.nan_to_num.")
+    return x
+
+
+def one_image(image, channels: int, why: str = "as module.in_planes says") -> torch.Tensor:
+    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` it has these C."""
+    x = numbers("image", image, "[C, H, W]")
     if not x.is_floating_point():
         raise TypeError(
             f"image must hold floats, but its dtype is {x.dtype}; for pixel values from 0 to 255 "
@@ -163,7 +174,4 @@ def one_image(image, channels: int, why: str = "as module.in_planes says") -> to
             f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
             f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
         )
-    x = x.float().contiguous()
-    if not torch.isfinite(x).all():
-        raise ValueError("image must be finite, but NaN or infinity came; see torch.nan_to_num.")
-    return x
+    return finite("image", x)

@@ -2,7 +2,8 @@
 
 import {
   SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
-  outline, pickable, player, reach, slider, steerable, toggle,
+  memory, nearest, outline, pickable, player, plus, reach, slider, squareAt,
+  steerable, toggle,
 } from "./kit.js";
 
 const TITLES = { acmix: "Shift start", "lost-init": "Random start" };
@@ -51,13 +52,13 @@ function buildFilm(model, { redraw, set }) {
   const data = { told, noisy: model.get("noisy") }, pick = (moment) => set({ moment });
   const charts = ["psnr", "drift"].map((name) => chart(name, data, pick));
   const view = { controls, maps, starts, told, moments, charts, reading, scale,
-    all: floats(model.get("kernels")), reset: steps.stop, release: steps.stop };
+    all: floats(model.get("kernels")), remember: memory(), reset: steps.stop, release: steps.stop };
+  const hover = (cell) => { view.hovered = cell; redraw(); };
   const pin = (cell) => { view.hovered = null; set({ cell }); };
   for (const map of maps) {
-    pickable(map, { hover: (...at) => { view.hovered = fromMap(at); redraw(); },
-      leave: () => { view.hovered = null; redraw(); }, pin: (...at) => pin(fromMap(at)) });
+    pickable(map, hover, pin, fromMap);
     steerable(map, `Nine kernels, ${map.title.textContent}; arrow keys choose a number`,
-      (...step) => pin(intoMap(model.get("cell").map((n, axis) => n + step[axis]), [TAPS, TAPS])));
+      (step) => pin(intoMap(plus(model.get("cell"), step), [TAPS, TAPS])));
   }
   view.accept = { cell: isInside([TAPS, TAPS]) };
   view.player = steps.box;
@@ -85,10 +86,8 @@ function chart(name, { told, noisy }, pick) {
   const dots = lines.map((_, n) => element("path", { class: `dot line${n}` }));
   const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
     "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths, ...dots);
-  draggable(svg, (part) => {
-    const far = frames[0].map(({ step }) => Math.abs(x(step) - 100 * part));
-    pick(far.indexOf(Math.min(...far)));
-  });
+  draggable(svg, (part) => pick(nearest([...frames[0].keys()],
+    (n) => Math.abs(x(frames[0][n].step) - 100 * part))));
   const ends = element("div", { class: "ends" },
     ...[high, 0].map((end) => element("span", {}, figure(end))));
   const says = element("p", { class: "told", "data-told": name });
@@ -119,13 +118,12 @@ function drawFilm(model, view) {
   const shownAt = (start, n) => (change
     ? at(start, n, channel).map((value, m) => value - at(start, 0, channel)[m])
     : at(start, n, channel));
-  const end = view.ends?.[`${channel}${change}`] ?? reach(...starts.flatMap((_, start) =>
-    Array.from({ length: moments }, (_, n) => shownAt(start, n))));
-  view.ends = { ...view.ends, [`${channel}${change}`]: end };  // over all moments: the scale stays
-  const cell = view.hovered ?? model.get("cell"), n = numberAt(cell), [row, column] = onMap(cell);
+  const end = view.remember("end", [channel, change], () => reach(...starts.flatMap((_, start) =>
+    Array.from({ length: moments }, (_, n) => shownAt(start, n)))));  // the scale stays
+  const cell = view.hovered ?? model.get("cell"), n = numberAt(cell);
   maps.forEach((map, start) => {
     drawNine(map, shownAt(start, moment), end);
-    outline(map, [{ row, column, rows: 1, columns: 1, kind: "here" }]);
+    outline(map, [squareAt(onMap(cell), 1, "here")]);
     const kernels = at(start, moment, channel);
     map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
       `${atHome(kernels)} of 9 are largest where a shift has its one. The other three outputs `

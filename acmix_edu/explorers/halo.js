@@ -2,8 +2,8 @@
 
 import { reflect } from "./engine.js";
 import {
-  AMOUNT, clamp, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView, memory,
-  outline, pickable, slider, steerable,
+  AMOUNT, clamp, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
+  mapView, memory, nearest, outline, pickable, plus, slider, squareAt, steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -107,17 +107,13 @@ function followHalo(model, view, { redraw, set }) {
   const inTile = (cell) => view.now.axes.map(({ corner, first }, axis) =>
     corner + clamp(first + cell[axis] - corner, 0, view.now.tile - 1));
   const places = { picture: (at) => at, uses: inTile, mask: inTile };
-  for (const [name, place] of Object.entries(places)) {
-    pickable(maps[name], { hover: (...at) => hover(place(at)), leave: () => hover(null),
-      pin: (...at) => pin(place(at)) });
-  }
-  steerable(maps.picture, "Photograph; arrow keys move to the next tile", (...step) => {
-    const tile = model.get("tile");
-    const moved = model.get("pixel").map((n, axis) => Math.floor(n / tile) + step[axis]);
-    const kept = intoMap(moved, [height / tile, width / tile]);
+  for (const [name, place] of Object.entries(places)) pickable(maps[name], hover, pin, place);
+  steerable(maps.picture, "Photograph; arrow keys move to the next tile", (step) => {
+    const tile = model.get("tile"), now = model.get("pixel").map((n) => Math.floor(n / tile));
+    const kept = intoMap(plus(now, step), [height / tile, width / tile]);
     pin(model.get("pixel").map((n, axis) => (n % tile) + tile * kept[axis]));
   });
-  steerable(maps.mask, "The halo; arrow keys move the query in its tile", (...step) => {
+  steerable(maps.mask, "The halo; arrow keys move the query in its tile", (step) => {
     const tile = model.get("tile");
     pin(model.get("pixel").map((n, axis) =>
       n - (n % tile) + clamp((n % tile) + step[axis], 0, tile - 1)));
@@ -141,12 +137,7 @@ function chartOf({ tiles, windows, height, width }, choose) {
   const across = (t) => 100 * Math.log(t) / (Math.log(most) || 1);
   const up = (ratio) => 100 - 96 * Math.log(ratio) / Math.log(top) - 2;
   const svg = element("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" });
-  const nearest = ({ clientX }) => {
-    const { left, width } = svg.getBoundingClientRect(), at = (100 * (clientX - left)) / width;
-    const away = (t) => Math.abs(across(t) - at);
-    choose(tiles.reduce((best, t) => (away(t) < away(best) ? t : best)));
-  };
-  svg.addEventListener("click", nearest);
+  draggable(svg, (part) => choose(nearest(tiles, (t) => Math.abs(across(t) - 100 * part))));
   const label = (place, text) => element("span", { style: place }, text);
   const levels = [1, 10, 100].filter((n) => n <= top);
   const box = element("div", { class: "chart" },
@@ -187,8 +178,8 @@ function drawPhotograph(view, now) {
   outline(picture, [
     { row: y, column: x, rows: side, columns: side, kind: "reach" },
     { row: top, column: left, rows: tile, columns: tile, kind: "tile" },
-    { row: pixel[0], column: pixel[1], rows: 1, columns: 1, kind: "here" }]);
-  picture.say(`The photograph; the tile of query (${pixel.join(", ")}) and its halo`);
+    squareAt(pixel, 1, "here")]);
+  picture.say(`The photograph; the tile of query ${tuple(pixel)} and its halo`);
   picture.note.replaceChildren(element("span", { class: "key tile" }), ` tile: ${square(tile)} `
     + "queries ", element("span", { class: "key reach" }), ` halo: ${square(side)} keys `,
     ...(tile < Math.max(view.sizes.height, view.sizes.width)
@@ -225,11 +216,11 @@ function drawMask({ maps: { mask }, photo }, now) {
   });
   const [row, column] = axes.map(({ query }) => query), half = (kernel - 1) / 2;
   outline(mask, [tileOn(now), { row, column, rows: kernel, columns: kernel, kind: "window" },
-    { row: row + half, column: column + half, rows: 1, columns: 1, kind: "here" }]);
+    squareAt([row + half, column + half], 1, "here")]);
   hatchMirrored(mask, now);
   writeTimes(mask, now);
-  mask.say(`The keys that query (${pixel.join(", ")}) sees, of those that its tile copies`,
-    `(${pixel.join(", ")}) sees ${kernel ** 2} of ${side ** 2} keys, the mask hides `
+  mask.say(`The keys that query ${tuple(pixel)} sees, of those that its tile copies`,
+    `${tuple(pixel)} sees ${kernel ** 2} of ${side ** 2} keys, the mask hides `
     + `${side ** 2 - kernel ** 2}`);
 }
 

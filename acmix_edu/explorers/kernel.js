@@ -3,9 +3,9 @@
 
 import { groupedConv, newMap, shiftKernels } from "./engine.js";
 import {
-  SIGNED, button, choice, clamp, colour, element, explorer, extent, figure, floats, headline,
-  inkOn, intoMap, isCount, isInside, mapView, memory, outline, pickable, reach, slider, steerable,
-  tuple, written,
+  SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
+  inkOn, intoMap, isCount, isInside, mapView, memory, outline, pickable, plus, reach, slider,
+  squareAt, steerable, tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -16,7 +16,7 @@ const sideOf = (kernel) => Math.sqrt(kernel.length);
 export function displacementOf(kernel) {
   const used = kernel.flatMap((value, n) => (value === 0 ? [] : [n])), k = sideOf(kernel);
   if (used.length !== 1 || kernel[used[0]] !== 1) return undefined;
-  return [Math.floor(used[0] / k), used[0] % k].map((place) => place - (k - 1) / 2);
+  return moveOf(used[0], k);
 }
 
 export const convolved = (f, kernel) => groupedConv(f, Float32Array.from(kernel),
@@ -142,27 +142,18 @@ function drawTable({ table, resize }, kernel, pixels) {
   });
 }
 
+const GREY = [[0, 0, 0], [255, 255, 255]];
+
 // A picture where all values are from 0 to 1, rounding aside; else blue, white and red.
 function drawResult(view, { data, height, width }) {
   const [low, high] = extent(data), end = reach(data), slack = 1e-6;
   if (low >= -slack && high <= 1 + slack) {
-    view.paint(height, width, greyOf(data, 0, 1));
+    view.draw(data, height, width, 0, 1, GREY);
     return "black 0, white 1";
   }
   view.draw(data, height, width, -end, end, SIGNED);
   return `blue −${figure(end)}, white 0, red ${figure(end)}`;
 }
-
-const greyOf = (data, low, high) => (n) => {
-  const part = clamp((data[n] - low) / (high - low || 1), 0, 1);
-  return [part, part, part, 1].map((level) => Math.round(255 * level));
-};
-
-// Values from 0 to 1 as they are, others stretched to black and white.
-const endsOf = (data) => {
-  const [low, high] = extent(data);
-  return low >= 0 && high <= 1 ? [0, 1] : [low, high];
-};
 
 // The cells that are not zero, as "1 × 0.53 + …", and their sum.
 function sumOf(kernel, pixels, value) {
@@ -179,12 +170,11 @@ function drawBench(model, view, kernel, pixel) {
     return { result, scale: drawResult(maps.result, result), verdict: verdictOf(kernel, f, result) };
   });
   const pixels = windowAt(f, pixel, k), value = valueAt(now.result, row, column);
-  const half = (k - 1) / 2, one = { rows: 1, columns: 1, kind: "here" };
-  const reads = kernel.flatMap((weight, n) => (weight === 0 ? [] : [{ ...one,
-    row: row + Math.floor(n / k) - half, column: column + (n % k) - half }]));
-  const window = { row: row - half, column: column - half, rows: k, columns: k, kind: "convolution" };
+  const reads = kernel.flatMap((weight, n) =>
+    (weight === 0 ? [] : [squareAt(plus(pixel, moveOf(n, k)), 1, "here")]));
+  const window = squareAt(pixel, k, "convolution");
   outline(maps.picture, [window, ...(reads.length === 1 ? reads : [])]);
-  outline(maps.result, [{ ...one, row, column }]);
+  outline(maps.result, [squareAt(pixel, 1, "here")]);
   drawTable(view.table, kernel, pixels);
   maps.picture.say(`The picture; the kernel lies on row ${row}, column ${column}`,
     `${f.height}×${f.width}; at (${row}, ${column}): ${figure(valueAt(f, row, column))}`);
@@ -220,9 +210,8 @@ function makePlan(view, { k, dims, sets }) {
   view.blocks.forEach((block, c) => {
     drawKernels(block, weight.subarray(c * k ** 4), k);
     block.say(`The ${k * k} kernels of output ${c}; number t is one-hot at (t div ${k}, t mod ${k})`);
-    const at = (...place) => ({ part: "kernel", channel: c, tap: tapOf(place, k) });
-    pickable(block, { hover: (...place) => view.hover(at(...place)), leave: () => view.hover(null),
-      pin: (...place) => view.light(at(...place)) });
+    pickable(block, view.hover, view.light, (place) =>
+      ({ part: "kernel", channel: c, tap: tapOf(place, k) }));
   });
 }
 
@@ -343,7 +332,7 @@ function build(model, { redraw, set }) {
   const view = { f, controls, maps, table, verdict: line("verdict"), sum: line("sum"),
     remember: memory(), plan: element("div", { class: "plan" }), words: line("words"),
     code: element("code", {}), count: line("count") };
-  maps.picture.paint(height, width, greyOf(f.data, ...endsOf(f.data)));
+  maps.picture.photo(f);
   view.hover = (lit) => { view.hovered = lit; redraw(); };
   view.light = (lit) => { view.hovered = null; set(lit); };
   pickPixel(model, view, { redraw, set });
@@ -365,15 +354,13 @@ function build(model, { redraw, set }) {
 function pickPixel(model, view, { redraw, set }) {
   const { f, maps } = view, bounds = [f.height, f.width];
   const point = (pixel) => { view.pointed = pixel; redraw(); };
-  const pin = (...at) => {
+  const pin = (at) => {
     view.pointed = null;
     set({ pixel: intoMap(at, bounds) });
   };
-  for (const map of Object.values(maps)) {
-    pickable(map, { hover: (...at) => point(at), leave: () => point(null), pin });
-  }
-  steerable(maps.picture, "Picture; arrow keys move the kernel", (...step) =>
-    pin(...model.get("pixel").map((n, axis) => n + step[axis])));
+  for (const map of Object.values(maps)) pickable(map, point, pin);
+  steerable(maps.picture, "Picture; arrow keys move the kernel", (step) =>
+    pin(plus(model.get("pixel"), step)));
   view.accept = { pixel: isInside(bounds), channel: isCount(8), tap: isCount(25),
     part: (part) => Object.hasOwn(HEADINGS, part) };
 }
@@ -395,9 +382,9 @@ function pickPart(model, view, set) {
     [part, button("", () => view.light({ part }))]));
   const bench = () => set({ kernel: oneHot(sideOf(model.get("kernel")), view.lit.t) });
   view.lay = button("Use this kernel above", bench, { class: "lay" });
-  steerable({ frame: plan }, "", (down, right) => {
+  steerable({ frame: plan }, "", (step) => {
     const most = [model.get("dims") * model.get("sets"), model.get("kernel").length];
-    const [channel, tap] = intoMap([view.lit.c + down, view.lit.t + right], most);
+    const [channel, tap] = intoMap(plus([view.lit.c, view.lit.t], step), most);
     view.light({ channel, tap });
   });
 }

@@ -9,7 +9,15 @@ import traitlets
 
 from acmix_edu.depthwise import LearnableShift, shift_kernels
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    between,
+    finite,
+    numbers,
+    one_image,
+    one_of,
+    place,
+)
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
@@ -136,10 +144,8 @@ class KernelExplorer(Explorer):
 
     @traitlets.validate("dims", "sets")
     def _drawable(self, proposal):
-        name, most = proposal.trait.name, {"dims": MOST_DIMS, "sets": MOST_SETS}
-        if not 1 <= proposal.value <= most[name]:
-            raise ValueError(f"{name} must be from 1 to {most[name]}, but {proposal.value} came.")
-        return proposal.value
+        most = {"dims": MOST_DIMS, "sets": MOST_SETS}[proposal.trait.name]
+        return between(proposal.trait.name, proposal.value, 1, most)
 
     @traitlets.validate("part")
     def _known(self, proposal):
@@ -158,21 +164,13 @@ def _one_map(image) -> torch.Tensor:
 
 def _numbers(kernel) -> list[float]:
     """Return the numbers of a kernel ``[k, k]``, row by row."""
-    try:
-        own = torch.as_tensor(kernel).detach().cpu().float()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"kernel must be a numeric array or tensor [k, k], but a {type(kernel).__name__} "
-            "came that is not; pass torch.as_tensor(...)."
-        ) from None
+    own = numbers("kernel", kernel, "[k, k]")
     if own.shape not in [(k, k) for k in SIZES]:
         raise ValueError(
             f"kernel must have the shape [k, k], k one of {SIZES}, but {list(own.shape)} came; "
             "of a layer's weight pass weight[0, 0]."
         )
-    if not torch.isfinite(own).all():
-        raise ValueError("kernel must be finite, but NaN or infinity came; see torch.nan_to_num.")
-    return own.flatten().tolist()
+    return finite("kernel", own).flatten().tolist()
 
 
 def _most_changed(weight: torch.Tensor) -> list:

@@ -4,7 +4,7 @@
 
 // element("p", { class: "note" }, "text", child): a DOM element with attributes and children.
 export function element(tag, attributes = {}, ...children) {
-  const svg = ["svg", "rect", "path"].includes(tag);
+  const svg = ["svg", "rect", "path", "text"].includes(tag);
   const node = svg
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
@@ -155,6 +155,10 @@ export function later(pause) {
   return { do: start, stop };
 }
 
+// The one of some values that is least far away.
+export const nearest = (values, away) =>
+  values.reduce((best, one) => (away(one) < away(best) ? one : best));
+
 export const clamp = (n, low, high) => Math.min(Math.max(n, low), high);
 
 // Keeps the sign: colours that follow the square root of the value show small ones, too.
@@ -166,6 +170,7 @@ export const isPlace = (place) => place.length === 2 && place.every(Number.isSaf
 export const isInside = (sides) => (place) =>
   isPlace(place) && place.every((n, axis) => isCount(sides[axis])(n));
 export const intoMap = (place, sides) => place.map((n, axis) => clamp(n, 0, sides[axis] - 1));
+export const plus = (a, b) => a.map((n, axis) => n + b[axis]);
 
 // Numbers as they are, with a true minus sign: "−1" and "(0, −1)".
 export const written = (value) => String(value).replace("-", "−");
@@ -283,6 +288,10 @@ function paint(view, rows, columns, packedColour) {
   canvas.getContext("2d", IN_MEMORY).putImageData(pixels, 0, 0);
 }
 
+// The square of so many cells around a place, to be outlined.
+export const squareAt = ([row, column], side, kind) => ({ row: row - (side - 1) / 2,
+  column: column - (side - 1) / 2, rows: side, columns: side, kind });
+
 // Outline cells of a map: each shape is { row, column, rows, columns, kind }, kind a CSS class.
 export function outline(view, shapes) {
   view.overlay.replaceChildren(...shapes.flatMap(({ row, column, rows, columns, kind }) => {
@@ -293,27 +302,28 @@ export function outline(view, shapes) {
 
 // ---- Picking --------------------------------------------------------------------------------
 
-// Call hover(row, column) while a mouse is over the map, leave() when it goes, and pin(row, column)
-// on a click or a tap.
-export function pickable(view, { hover, leave, pin }) {
-  const cell = (event) => {
-    const { left, top, width, height } = view.canvas.getBoundingClientRect();
-    const [down, right] = [(event.clientY - top) / height, (event.clientX - left) / width];
-    const cells = [Math.floor(down * view.rows), Math.floor(right * view.columns)];
-    return intoMap(cells, [view.rows, view.columns]);
-  };
+// The cell of a map that an event is at; it may lie outside.
+export function cellUnder({ canvas, rows, columns }, { clientX, clientY }) {
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  return [((clientY - top) / height) * rows, ((clientX - left) / width) * columns].map(Math.floor);
+}
+
+// Call hover(read([row, column])) while a mouse is over the map, hover(null) when it goes, and
+// pin(read([row, column])) on a click or a tap.
+export function pickable(view, hover, pin, read = (place) => place) {
+  const cell = (event) => intoMap(cellUnder(view, event), [view.rows, view.columns]);
   view.frame.classList.add("pickable");
   view.frame.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse") hover(...cell(event));
+    if (event.pointerType === "mouse") hover(read(cell(event)));
   });
-  view.frame.addEventListener("pointerleave", leave);
-  view.frame.addEventListener("click", (event) => pin(...cell(event)));
+  view.frame.addEventListener("pointerleave", () => hover(null));
+  view.frame.addEventListener("click", (event) => pin(read(cell(event))));
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
   PageUp: [-5, 0], PageDown: [5, 0], Home: [0, -1e6], End: [0, 1e6] };
 
-// Make a map a tab stop where the arrow keys call move(rows, columns); with shift, five at a time.
+// Make a map a tab stop where the arrow keys call move([rows, columns]); with shift, five at a time.
 // Home and End move further than any map is wide: move() stops at the border.
 export function steerable(view, label, move) {
   const attributes = { tabindex: 0, role: "application", "aria-label": label, ...KEEP_KEYS };
@@ -323,7 +333,7 @@ export function steerable(view, label, move) {
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
-    move(...step.map((cells) => cells * (event.shiftKey ? 5 : 1)));
+    move(step.map((cells) => cells * (event.shiftKey ? 5 : 1)));
   });
 }
 

@@ -8,8 +8,8 @@ import {
 } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, reach, rooted, slider,
-  steerable, tuple,
+  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, reach, rooted, slider,
+  squareAt, steerable, tuple, written,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -96,15 +96,14 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
 // ---- The page -------------------------------------------------------------------------------
 
 function controls(model, { sizes, d }) {
-  const start = model.get("start");
-  const { presets } = sizes;
+  const start = model.get("start"), { presets } = sizes;
   const sizesOf = Object.values(model.get("rates")).flat().map(Math.abs);
   const span = Math.max(2, Math.ceil(Math.max(...sizesOf)));
   const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span,
-    step: 0.01, say: (value) => value.toFixed(2).replace("-", "−") }),
+    step: 0.01, say: (value) => written(value.toFixed(2)) }),
     accept: (value) => Math.abs(value) <= span });  // a trained rate lies between two steps
-  const index = (name, label, count) => slider({ name, label: `${label}, 0 to ${count - 1}`,
-    min: 0, max: count - 1, step: 1, say: String });
+  const index = (name, label, count) =>
+    slider({ name, label: `${label}, 0 to ${count - 1}`, min: 0, max: count - 1 });
   const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);
   const made = { alpha: rate("alpha", "α, attention"), beta: rate("beta", "β, convolution") };
   if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
@@ -117,8 +116,7 @@ function controls(model, { sizes, d }) {
     kernel_att: slider({ name: "kernel_att", label: "Window", min: 1,
       max: Math.max(13, start.kernel_att), step: 2, say: (k) => `${k}×${k}` }),
     dilation: slider({ name: "dilation", label: "Dilation", min: 1,
-      max: Math.max(4, start.dilation), step: 1,
-      say: (value) => `${value} px` }),
+      max: Math.max(4, start.dilation), say: (value) => `${value} px` }),
     kernel_conv: choice({ name: "kernel_conv", label: "Kernel",
       options: sizesConv.map((k) =>
         [k, `${k}×${k}${k === sizes.kernel_conv ? "" : ", new"}`]) }),
@@ -209,27 +207,24 @@ function drawShare(model, data, view, norms) {
   }
   if (!Number.isFinite(share)) text.append(norms ? " both paths are zero" : " …");
   view.share.replaceChildren(bar, text);
-  const words = text.textContent.replace(/\s+/g, " ");
-  return words;
+  return text.textContent.replace(/\s+/g, " ");
 }
 
 // The pixel's window on every map. Where the window is dilated, the pixels that it reads.
 function drawMarks(model, data, view, pixel) {
-  const { stride, height, width } = data.sizes, [row, column] = pixel.map((n) => n * stride);
-  const square = (k, kind) =>
-    ({ row: row - (k - 1) / 2, column: column - (k - 1) / 2, rows: k, columns: k, kind });
+  const { stride, height, width } = data.sizes, place = pixel.map((n) => n * stride);
   const k = model.get("kernel_att"), dilation = model.get("dilation"), read = [];
   for (let n = 0; dilation > 1 && n < k * k; n++) {
-    const [p, r] = [Math.floor(n / k), n % k].map((m) => (m - (k - 1) / 2) * dilation);
-    read.push({ row: reflect(row + p, height), column: reflect(column + r, width), rows: 1,
-      columns: 1, kind: "read" });
+    const offset = [Math.floor(n / k), n % k].map((m) => (m - (k - 1) / 2) * dilation);
+    const [row, column] = plus(place, offset);
+    read.push(squareAt([reflect(row, height), reflect(column, width)], 1, "read"));
   }
-  outline(view.maps.picture, [...read, square((k - 1) * dilation + 1, "attention"),
-    square(model.get("kernel_conv"), "convolution"), square(1, "here")]);
-  for (const name of ["q", "k", "v"]) outline(view.maps[name], [square(1, "here")]);
+  const here = squareAt(place, 1, "here");
+  outline(view.maps.picture, [...read, squareAt(place, (k - 1) * dilation + 1, "attention"),
+    squareAt(place, model.get("kernel_conv"), "convolution"), here]);
+  for (const name of ["q", "k", "v"]) outline(view.maps[name], [here]);
   for (const name of ["f_att", "f_conv", "f_out"]) {
-    const [row, column] = pixel;
-    outline(view.maps[name], [{ row, column, rows: 1, columns: 1, kind: "here" }]);
+    outline(view.maps[name], [squareAt(pixel, 1, "here")]);
   }
 }
 
@@ -239,9 +234,9 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const n = (row + middle) * at.side + column + middle;
   const place = row || column ? `offset ${tuple([row, column])}` : "the pixel itself";
   const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
-  const [height, width] = [data.sizes.height, data.sizes.width];
-  const edge = { row: middle - pixel[0] * data.sizes.stride, rows: height, columns: width,
-    column: middle - pixel[1] * data.sizes.stride, kind: "edge" };
+  const { height, width, stride } = data.sizes;
+  const edge = { row: middle - pixel[0] * stride, column: middle - pixel[1] * stride,
+    rows: height, columns: width, kind: "edge" };
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
   maps.kernel_att.title.textContent = `${written(model.get("alpha").toFixed(2))} × attention`;
   maps.kernel_conv.title.textContent =
@@ -253,8 +248,7 @@ function drawKernels(model, data, view, now, pixel, cell) {
   }
   for (const [name, values] of Object.entries({ a: at.a, ...kernels })) {
     const [low, high] = extent(values).map(figure);
-    outline(maps[name], [edge, { row: row + middle, column: column + middle, rows: 1, columns: 1,
-      kind: "here" }]);
+    outline(maps[name], [edge, squareAt([row + middle, column + middle], 1, "here")]);
     maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
       `${low} to ${high}; ${place}: ${figure(values[n])}`);
   }
@@ -301,7 +295,8 @@ function build(model, { redraw, set }) {
     own = ownPicture(maps.picture, {
       place: () => model.get("pixel").map((n) => n * stride),
       read: () => asColours(view.data.image, sizes.lift),
-      change: (colours) => set({ image: new DataView(lifted(colours, sizes.lift).buffer) }),
+      change: (colours) => set({ image: new DataView(
+        (sizes.lift === "picture" ? colours : colourFeatures(colours)).buffer) }),
     });
     view.kernelScale.before(own.box);
     view.reset = () => { own.stop(); set({ image: original }); };
@@ -316,33 +311,24 @@ function build(model, { redraw, set }) {
   const pin = (pixel) => { hover(null); set({ pixel }); };
   for (const name of ["picture", "q", "k", "v", "f_att", "f_conv", "f_out"]) {
     const scale = name.startsWith("f_") ? 1 : stride;
-    const inOutput = (...at) => at.map((n) => Math.floor(n / scale));
-    pickable(maps[name], { hover: (...at) => hover(inOutput(...at)), leave: () => hover(null),
-      pin: (...at) => pin(inOutput(...at)) });
+    pickable(maps[name], hover, pin, (at) => at.map((n) => Math.floor(n / scale)));
   }
   const bounds = [height, width].map((side) => Math.ceil(side / stride));
-  steerable(maps.picture, "Picture", (...step) =>
-    pin(intoMap(model.get("pixel").map((n, axis) => n + step[axis]), bounds)));
+  steerable(maps.picture, "Picture", (step) =>
+    pin(intoMap(plus(model.get("pixel"), step), bounds)));
 
+  const point = (at) => { view.pointed = at; redraw(); };
+  const choose = (offset) => { view.pointed = null; set({ offset }); };
   for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
-    const offset = (at) => at.map((n) => n - (maps[name].rows - 1) / 2);
-    const point = (at) => { view.pointed = at; redraw(); };
-    pickable(maps[name], { hover: (...at) => point(offset(at)), leave: () => point(null),
-      pin: (...at) => { view.pointed = null; set({ offset: offset(at) }); } });
+    pickable(maps[name], point, choose, (at) => at.map((n) => n - (maps[name].rows - 1) / 2));
   }
   steerable(maps.kernel_mix, "Kernels; arrow keys choose the offset whose values are shown",
-    (...step) => {
+    (step) => {
       const most = (maps.kernel_mix.rows - 1) / 2, from = view.pointed ?? model.get("offset");
-      view.pointed = null;
-      set({ offset: from.map((n, axis) => clamp(n + step[axis], -most, most)) });
+      choose(plus(from, step).map((n) => clamp(n, -most, most)));
     });
   view.accept = { pixel: isInside(bounds), offset: isPlace };
   return view;
-}
-
-// Between colours 0 … 1 and an image: the colours themselves, or colour_features of them.
-function lifted(colours, lift) {
-  return lift === "picture" ? colours : colourFeatures(colours);
 }
 
 const asColours = ({ data, height, width }, lift) =>

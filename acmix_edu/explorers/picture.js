@@ -1,7 +1,7 @@
 // A picture of the reader's own: opened, dropped, pasted or drawn. It never leaves the page.
 // Colours are [3, H, W], values 0 … 1.
 
-import { button, element } from "./kit.js";
+import { IN_MEMORY, button, cellUnder, element, isInside, plus } from "./kit.js";
 
 // The middle of a picture's file, scaled to the height and width, as colours.
 async function readFile(file, height, width) {
@@ -9,7 +9,7 @@ async function readFile(file, height, width) {
   const scale = Math.min(bitmap.width / width, bitmap.height / height);
   const [w, h] = [width * scale, height * scale];
   const canvas = element("canvas", { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const context = canvas.getContext("2d", IN_MEMORY);
   Object.assign(context, { imageSmoothingQuality: "high", fillStyle: "white" });
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, (bitmap.width - w) / 2, (bitmap.height - h) / 2, w, h, 0, 0, width,
@@ -22,10 +22,9 @@ async function readFile(file, height, width) {
 const colourOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
 
 // A dab of the brush: the cell and its four neighbours, inside the picture.
-function dab(colours, [row, column], { rows, columns }, colour) {
-  for (const [i, j] of [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) {
-    const [r, c] = [row + i, column + j];
-    if (r < 0 || c < 0 || r >= rows || c >= columns) continue;
+function dab(colours, place, { rows, columns }, colour) {
+  const cells = [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]].map((step) => plus(place, step));
+  for (const [r, c] of cells.filter(isInside([rows, columns]))) {
     colour.forEach((level, n) => (colours[(n * rows + r) * columns + c] = level));
   }
   return colours;
@@ -55,11 +54,6 @@ export function ownPicture(view, { place, read, change }) {
   };
   const paint = (...cells) => change(cells.reduce((colours, cell) =>
     dab(colours, cell, view, colourOf(ink.value)), read()));
-  const cellOf = ({ clientX, clientY }) => {
-    const { left, top, width, height } = frame.getBoundingClientRect();
-    return [Math.floor(((clientY - top) / height) * view.rows),
-      Math.floor(((clientX - left) / width) * view.columns)];
-  };
   const take = async (picture) => {
     if (!picture) return;
     try {
@@ -86,12 +80,12 @@ export function ownPicture(view, { place, read, change }) {
   frame.addEventListener("pointerdown", (event) => {
     if (!on || event.button) return;
     frame.setPointerCapture(event.pointerId);
-    last = cellOf(event);
+    last = cellUnder(view, event);
     paint(last);
   });
   frame.addEventListener("pointermove", (event) => {
     if (!on || !last) return;
-    const cell = cellOf(event);
+    const cell = cellUnder(view, event);
     paint(...between(last, cell));
     last = cell;
   });

@@ -3,7 +3,7 @@
 
 import {
   AMOUNT, SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, intoMap,
-  isInside, mapView, outline, reach, slider, steerable, toggle, tuple, written,
+  inkOn, isInside, mapView, outline, plus, reach, slider, steerable, toggle, tuple, written,
 } from "./kit.js";
 
 const MOST = 8;
@@ -12,7 +12,6 @@ const ZERO = -1, BLANK = -2;  // where no pixel is read
 // ---- The mathematics ------------------------------------------------------------------------
 // A place and a displacement are [rows, columns].
 
-const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
 const opposite = (delta) => delta.map((n) => -n || 0);
 const inside = ({ height, width }, [row, column]) =>
   row >= 0 && row < height && column >= 0 && column < width;
@@ -152,9 +151,9 @@ function build(model, { redraw, set }) {
     dragged(panel, { start, move, leave: () => hover(null), hover: (at) => hover(pixel(at)),
       pin: (at) => pin(pixel(at)) });
     const label = `Arrow keys move the ${byReading ? "window" : "picture"}`;
-    if (drags.length) steerable(panel, label, (...by) => move(start(), by));
+    if (drags.length) steerable(panel, label, (by) => move(start(), by));
   }
-  steerable({ frame: reading }, "", (...by) => {
+  steerable({ frame: reading }, "", (by) => {
     const { height, width } = view.map;
     pin(intoMap(plus(pixelOf(model, view.map), by), [height, width]));
   });
@@ -288,14 +287,10 @@ function digits(data, at, columns, colours, leaves) {
   const faded = new Set(leaves.map(([row, column]) => row * columns + column));
   return [...at].flatMap((n, cell) => {
     if (n === BLANK) return [];
-    const node = document.createElementNS("http://www.w3.org/2000/svg", "text");
-    const [r, g, b] = colours[cell], [row, column] = placeOf(cell, columns);
-    const kind = faded.has(cell) ? "gone" : 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
-    node.textContent = written(n === ZERO ? 0 : data[n]);
-    node.setAttribute("class", `${kind} long${node.textContent.length}`);
-    node.setAttribute("x", column + 0.5);
-    node.setAttribute("y", row + 0.5);
-    return [node];
+    const text = written(n === ZERO ? 0 : data[n]), [row, column] = placeOf(cell, columns);
+    const ink = faded.has(cell) ? "currentColor" : inkOn(colours[cell]);
+    return [element("text", { x: column + 0.5, y: row + 0.5, fill: ink,
+      class: `long${text.length}` }, text)];
   });
 }
 

@@ -5,7 +5,7 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph, small_map
-from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
+from acmix_edu.explorers.explorer import Explorer, between, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.shift import shift
 
@@ -92,11 +92,7 @@ class ShiftExplorer(Explorer):
 
     @traitlets.validate("dx", "dy", "dx2", "dy2")
     def _near(self, proposal):
-        if abs(proposal.value) > MOST:
-            raise ValueError(
-                f"{proposal.trait.name} must be from -{MOST} to {MOST}, but {proposal.value} came."
-            )
-        return proposal.value
+        return between(proposal.trait.name, proposal.value, -MOST, MOST)
 
     @traitlets.validate("border", "map")
     def _offered(self, proposal):

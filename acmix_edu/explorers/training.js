@@ -1,6 +1,8 @@
 // The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
 
-import { choice, draggable, element, explorer, figure, player, slider, headline } from "./kit.js";
+import {
+  button, choice, draggable, element, explorer, figure, headline, player, slider,
+} from "./kit.js";
 
 const CHARTS = {
   test_accuracy: "Test accuracy", loss: "Loss on the training pictures",

@@ -53,6 +53,8 @@ class TrainingExplorer(Explorer):
         if runs is None:
             runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
         self._curves = _all_curves(runs)
+        self._bounds = {"epoch": max(len(run["loss"]) for task in self._curves.values()
+                                     for arm in task["arms"].values() for run in arm)}  # fmt: skip
         state = {"task": task, "arm": arm, "beside": beside, "epoch": epoch}
         arms = list(next(iter(self._curves.values()))["arms"])
         names = {"tasks": list(self._curves), "arms": arms}
@@ -72,14 +74,6 @@ class TrainingExplorer(Explorer):
         name = proposal.trait.name
         known = list(self._curves if name == "task" else next(iter(self._curves.values()))["arms"])
         return one_of(name, proposal.value, known)
-
-    @traitlets.validate("epoch")
-    def _recorded(self, proposal):
-        last = max(len(run["loss"]) for t in self._curves.values() for arm in t["arms"].values()
-                   for run in arm)  # fmt: skip
-        if not 0 <= proposal.value < last:
-            raise ValueError(f"epoch must be from 0 to {last - 1}, but {proposal.value} came.")
-        return proposal.value
 
 
 def _all_curves(runs) -> dict:

@@ -4,8 +4,8 @@
 import { newMap, project } from "./engine.js";
 import {
   NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
-  inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, reach, rooted, slider,
-  steerable,
+  inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, plus, reach, rooted, slider,
+  squareAt, steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -130,7 +130,7 @@ function computeStages(model, { f, weightsOf, remember }) {
   return { preset, kernel, stride, dilation, taps, step, t, weights, ...whole, ...cell };
 }
 
-const nameOf = (t, kernel) => `(${Math.floor(t / kernel)}, ${t % kernel})`;
+const nameOf = (t, kernel) => tuple([Math.floor(t / kernel), t % kernel]);
 
 // ---- The kernel as a grid of buttons --------------------------------------------------------
 
@@ -265,18 +265,15 @@ function drawMaps(view, now, ownSize) {
 
 function drawMarks(view, now, [row, column]) {
   const { maps, f } = view, { kernel, dilation, stride } = now;
-  const one = (r, c, kind) => ({ row: r, column: c, rows: 1, columns: 1, kind });
-  const reads = now.moves.map(([down, right]) => one(row - down, column - right, "read"));
-  const half = dilation * (kernel - 1) / 2, side = 2 * half + 1;
-  const window = { row: row - half, column: column - half, rows: side, columns: side,
-    kind: "convolution" };
-  const [down, right] = now.move, from = one(row - down, column - right, "here");
+  const reads = now.moves.map(([down, right]) => squareAt([row - down, column - right], 1, "read"));
+  const window = squareAt([row, column], dilation * (kernel - 1) + 1, "convolution");
+  const [down, right] = now.move, from = squareAt([row - down, column - right], 1, "here");
   outline(maps.picture, [...(dilation > 1 ? reads : []), window, from]);
   outline(maps.product, [from]);
-  outline(maps.slid, [one(row, column, "here")]);
+  outline(maps.slid, [squareAt([row, column], 1, "here")]);
   now.entered = hatchEntered(maps.slid, f, now.move);
   for (const name of ["sum", "convolution", "missing"]) {
-    outline(maps[name], [one(row / stride, column / stride, "here")]);
+    outline(maps[name], [squareAt([row / stride, column / stride], 1, "here")]);
   }
   return [row - down, column - right];
 }
@@ -285,9 +282,8 @@ function drawNotes(view, now, [row, column], from) {
   const { maps, f } = view, at = (map, ...pixel) => figure(valueAt(map, ...pixel));
   const out = [row, column].map((n) => n / now.stride);
   const values = Array.from({ length: f.channels }, (_, c) => at(f, ...from, c)).join(", ");
-  const place = `(${from.join(", ")})`.replaceAll("-", "−");
   maps.picture.say(`The picture; the window stands on row ${row}, column ${column}`,
-    `reads ${place}\n${contains(f, ...from) ? values : "0, outside"}`);
+    `reads ${tuple(from)}\n${contains(f, ...from) ? values : "0, outside"}`);
   const cell = nameOf(now.t, now.kernel), way = wayOf(now.move)[1];
   maps.product.say(`The picture times cell ${cell} of the kernel`,
     `by ${f.channels === 1 ? figure(now.grey[now.t]) : cell}\nthere ${at(now.product, ...from)}`);
@@ -341,13 +337,11 @@ function build(model, { redraw, set }) {
   const pin = (pixel) => { view.hovered = null; set({ pixel: intoMap(pixel, bounds) }); };
   const results = ["sum", "convolution", "missing"];
   for (const name of ["picture", "product", "slid", ...results]) {
-    const inPicture = (...at) => at.map((n, axis) => (results.includes(name) ? n * stride()
-      : name === "product" ? n + view.move[axis] : n));
-    pickable(maps[name], { hover: (...at) => hover(inPicture(...at)), leave: () => hover(null),
-      pin: (...at) => pin(inPicture(...at)) });
+    pickable(maps[name], hover, pin, (at) => (results.includes(name)
+      ? at.map((n) => n * stride()) : name === "product" ? plus(at, view.move) : at));
   }
-  steerable(maps.picture, "Picture; arrow keys move the window", (...step) =>
-    pin(model.get("pixel").map((n, axis) => n + step[axis] * stride())));
+  steerable(maps.picture, "Picture; arrow keys move the window", (step) =>
+    pin(plus(model.get("pixel"), step.map((n) => n * stride()))));
   view.accept = { pixel: isInside(bounds) };
   return view;
 }

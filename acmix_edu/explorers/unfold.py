@@ -5,7 +5,16 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, one_image, one_of, packed, place
+from acmix_edu.explorers.explorer import (
+    Explorer,
+    between,
+    finite,
+    numbers,
+    one_image,
+    one_of,
+    packed,
+    place,
+)
 from acmix_edu.explorers.loader import bundle, source
 
 KERNEL_SIZES = (1, 3, 5, 7)
@@ -100,21 +109,13 @@ class UnfoldExplorer(Explorer):
 
     @traitlets.validate("preset", "kernel_size", "stride", "dilation")
     def _offered(self, proposal):
-        presets, sizes = zip(*self._kernels, strict=True)
-        few = list(range(1, MOST + 1))
-        offered = {"preset": sorted({*presets}), "kernel_size": sorted({*sizes})}
-        offered = offered.get(proposal.trait.name, few)
-        return one_of(proposal.trait.name, proposal.value, offered)
+        presets, name = sorted({preset for preset, _ in self._kernels}), proposal.trait.name
+        offered = {"preset": presets, "kernel_size": KERNEL_SIZES}.get(name, range(1, MOST + 1))
+        return one_of(name, proposal.value, offered)
 
     @traitlets.validate("step")
     def _counted(self, proposal):
-        most = max(KERNEL_SIZES) ** 2
-        if not 1 <= proposal.value <= most:
-            raise ValueError(
-                f"step must be from 1 to {most}, but {proposal.value} came; "
-                "step=kernel_size**2 adds all cells."
-            )
-        return proposal.value
+        return between("step", proposal.value, 1, max(KERNEL_SIZES) ** 2)
 
 
 def _picture(image, own) -> torch.Tensor:
@@ -133,13 +134,7 @@ def _brightness(image: torch.Tensor) -> torch.Tensor:
 
 def _one_kernel(kernel) -> torch.Tensor:
     """Return the kernel as float32 ``[C, k, k]`` on the CPU."""
-    try:
-        tensor = torch.as_tensor(kernel).detach().cpu().float()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"kernel must be a numeric array or tensor [C, k, k], but a {type(kernel).__name__} "
-            "came that is not; pass torch.as_tensor(...)."
-        ) from None
+    tensor = numbers("kernel", kernel, "[C, k, k]")
     own = tensor[0] if tensor.dim() == 4 and len(tensor) == 1 else tensor
     square = own.dim() == 3 and own.shape[1] == own.shape[2]
     if not square or own.shape[0] not in (1, 3) or own.shape[1] not in KERNEL_SIZES:
@@ -148,9 +143,7 @@ def _one_kernel(kernel) -> torch.Tensor:
             f"{list(tensor.shape)} came; for one output channel of a layer pass weight[:1], for "
             "a kernel [k, k] pass kernel[None]."
         )
-    if not torch.isfinite(own).all():
-        raise ValueError("kernel must be finite, but NaN or infinity came; see torch.nan_to_num.")
-    return own.clone()
+    return finite("kernel", own).clone()
 
 
 def _all_kernels(channels: int, own) -> dict:

@@ -4,7 +4,8 @@
 import { acmix, reflect, windowPixels } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, button, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, mapView, outline, pickable, player, reach, slider, steerable, tuple,
+  intoMap, isInside, isPlace, mapView, outline, pickable, player, plus, reach, slider, squareAt,
+  steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -264,15 +265,12 @@ function openStep(view, model, step) {
   view.open = step;
 }
 
-const square = ([row, column], side, kind) => ({ row: row - (side - 1) / 2,
-  column: column - (side - 1) / 2, rows: side, columns: side, kind });
-
 // The pixel's windows where a whole map is read, the border where it is padded.
 function marksOn(tensor, place, { height, width, rim, lightTaps }) {
-  const marks = [square(place, 1, "here")];
+  const marks = [squareAt(place, 1, "here")];
   const padded = tensor.axes.at(-2) === "H+2R";
-  if (padded || tensor.name === "x") marks.unshift(square(place, 2 * rim + 1, "attention"));
-  if (tensor.name === "x") marks.unshift(square(place, Math.sqrt(lightTaps), "convolution"));
+  if (padded || tensor.name === "x") marks.unshift(squareAt(place, 2 * rim + 1, "attention"));
+  if (tensor.name === "x") marks.unshift(squareAt(place, Math.sqrt(lightTaps), "convolution"));
   if (padded) marks.unshift({ row: rim, column: rim, rows: height, columns: width, kind: "edge" });
   return marks;
 }
@@ -303,7 +301,7 @@ function drawWindow(view, tensor, at, pixel) {
   const [row, column] = [Math.floor(cell / side), cell % side];
   const ends = paintMap(map, tensor, values, side, side);
   map.title.replaceChildren(element("code", {}, text));
-  outline(map, [square([row, column], 1, "here")]);
+  outline(map, [squareAt([row, column], 1, "here")]);
   map.frame.setAttribute("aria-label",
     `${text}, ${side} by ${side}; arrow keys choose the cell whose map is shown`);
   const offset = tuple([(row - middle) * step, (column - middle) * step]);
@@ -356,7 +354,7 @@ function build(model, { redraw, set }) {
   const view = { table, pass, controls, ...drawing, detail: detail(), words: model.get("words"),
     tensors: table.flatMap((step) => step.tensors), reset: play.stop, release: play.stop };
   view.parts = [element("div", { class: "board" }, box, view.detail.box)];
-  const hover = (hovered) => { view.hovered = hovered; redraw(); };
+  const hover = (hovered) => { view.hovered = hovered ?? {}; redraw(); };
   const pin = (values) => { view.hovered = {}; set(values); };
   view.hovered = {};
   Object.assign(view, makeMaps(model, pass, hover, pin));
@@ -372,21 +370,20 @@ function makeMaps(model, pass, hover, pin) {
   const bounds = [pass.outHeight, pass.outWidth], made = {};
   const once = (name, make) => (made[name] ??= make(mapView(name)));
   const use = (map, label, valueOf, byKeys) => {
-    pickable(map, { hover: (...at) => hover(valueOf(at, map)), leave: () => hover({}),
-      pin: (...at) => pin(valueOf(at, map)) });
-    steerable(map, label, (...step) => pin(byKeys(step, map)));
+    pickable(map, hover, pin, (at) => valueOf(at, map));
+    steerable(map, label, (step) => pin(byKeys(step, map)));
     return map;
   };
   const mapOf = (tensor) => once(tensor.name, (map) => use(map, tensor.name,
     (at) => ({ pixel: intoMap(geometry(tensor, pass).from(at), bounds) }),
-    (step) => ({ pixel: intoMap(model.get("pixel").map((n, axis) => n + step[axis]), bounds) })));
+    (step) => ({ pixel: intoMap(plus(model.get("pixel"), step), bounds) })));
   const windowOf = (tensor) => once(`${tensor.name}_window`, (map) => {
     const step = isLight(tensor) ? 1 : pass.sizes.dilation;
     const offset = (at) => ({ offset: at.map((n) =>
       (clamp(n, 0, map.rows - 1) - (map.rows - 1) / 2) * step) });
     return use(map, tensor.name, offset, (by) => {
       const cell = cellOf(tensor, lookAt(model, pass, model.get("offset")));
-      return offset([Math.floor(cell / map.rows) + by[0], (cell % map.rows) + by[1]]);
+      return offset(plus([Math.floor(cell / map.rows), cell % map.rows], by));
     });
   });
   return { mapOf, windowOf };

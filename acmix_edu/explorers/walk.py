@@ -11,6 +11,7 @@ from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
+    between,
     frozen,
     one_image,
     packed,
@@ -234,9 +235,7 @@ class WalkExplorer(Explorer):
 
     @traitlets.validate("step")
     def _counted(self, proposal):
-        if not 1 <= proposal.value <= len(STEPS):
-            raise ValueError(f"step must be from 1 to {len(STEPS)}, but {proposal.value} came.")
-        return proposal.value
+        return between("step", proposal.value, 1, len(STEPS))
 
 
 def _legible() -> ACmix:

@@ -56,8 +56,7 @@ def local_attention(
     if backend == "unfold":
         return attention.local_attention(*arguments)
     attention.check_maps(*arguments)
-    if backend == "halo" or (backend is None and is_for_elsewhere(q)):
-        return halo.local_attention(*arguments)
-    if kernel_runs(backend, triton_attention.why_not(q, k, v)):
+    by_torch = backend == "halo" or (backend is None and is_for_elsewhere(q))
+    if not by_torch and kernel_runs(backend, triton_attention.why_not(q, k, v)):
         return triton_attention.local_attention(*arguments)
     return halo.local_attention(*arguments)

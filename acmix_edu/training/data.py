@@ -53,9 +53,9 @@ def load(name: str, path: str | Path | None = None) -> Data:
     return source() if path is None else source(Path(path))
 
 
-def _generated(draw, classes: tuple[str, str], train: int, test: int = 512) -> Data:
+def _generated(draw, classes: tuple[str, str], train: int) -> Data:
     generator = torch.Generator().manual_seed(20211129)
-    y = torch.randint(2, (train + test,), generator=generator)
+    y = torch.randint(2, (train + 512,), generator=generator)
     x = 0.5 + 0.35 * draw(y, generator)
     x = (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
     return Data(x[:train], y[:train], x[train:], y[train:], classes)
@@ -137,7 +137,7 @@ def digits() -> Data:
     return Data(x[~test], y[~test], x[test], y[test], tuple("0123456789"))
 
 
-def rotation(train: int = 2048, test: int = 512) -> Data:
+def rotation() -> Data:
     """Crops of two photographs, turned by 0, 90, 180 or 270°; test crops come from the right third.
 
     No pixel is in both: a training crop lies wholly in the left two thirds.
@@ -155,7 +155,7 @@ def rotation(train: int = 2048, test: int = 512) -> Data:
         ]
         return torch.stack(x), y
 
-    return Data(*crops(train, 0, 96), *crops(test, 96, 144), ("0°", "90°", "180°", "270°"))
+    return Data(*crops(2048, 0, 96), *crops(512, 96, 144), ("0°", "90°", "180°", "270°"))
 
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -24,7 +24,7 @@ from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_features, photograph
 from acmix_edu.training.loop import write_whole
 from acmix_edu.training.network import ARMS, observe
-from acmix_edu.training.released import FILM, WEIGHTS, write
+from acmix_edu.training.released import FILM, WEIGHTS, library, write
 from acmix_edu.training.runs import SEEDS
 
 SIDE, NOISE = 48, 0.1
@@ -169,13 +169,11 @@ class _Camera:
 
 
 def write_film(cameras: dict[str, _Camera]) -> None:
-    from safetensors.torch import save
-
     tensors = {f"{arm}/{name}": stack for arm, camera in cameras.items()
                for name, stack in camera.tensors().items()}  # fmt: skip
     records = json.dumps({arm: camera.records for arm, camera in cameras.items()})
     about = {"records": records}  # one entry: the order of many would change from run to run
-    write_whole(FILM, lambda temporary: temporary.write_bytes(save(tensors, about)))
+    write_whole(FILM, lambda temporary: temporary.write_bytes(library().torch.save(tensors, about)))
 
 
 def release(denoiser: nn.Sequential, runs: list[dict]) -> None:

@@ -39,9 +39,9 @@ def _rounded(records: list[dict]) -> list[dict]:
     return [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in records]
 
 
-def run_task(task: str, seed: int, folder: Path) -> None:
+def run_task(task: str, seed: int) -> None:
     """Make the runs of a task and a seed that the task's file does not hold yet."""
-    file, data = folder / f"{task}.json", load(task)
+    file, data = RECORDS / f"{task}.json", load(task)
     result = {"task": task, "train": len(data.train_y), "test": len(data.test_y),
               "classes": data.classes, "widths": WIDTHS, "windows": WINDOWS,
               "torch": torch.__version__, "machine": platform.machine(), "runs": []}  # fmt: skip
@@ -91,18 +91,13 @@ def summary(runs: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tasks", nargs="+", choices=EPOCHS, default=list(EPOCHS))
-    parser.add_argument("--out", type=Path, default=RECORDS, metavar="FOLDER")
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
     for seed in SEEDS:
-        for task in options.tasks:
-            run_task(task, seed, options.out)
-    for task in options.tasks:
-        result = json.loads((options.out / f"{task}.json").read_text(encoding="utf-8"))
-        for arm, v in result["summary"].items():
+        for task in EPOCHS:
+            run_task(task, seed)
+    for task in EPOCHS:
+        for arm, v in records(task)["summary"].items():
             print(f"{task:8} {arm:12} {v['mean']:6.1%}  ({v['lowest']:.1%} … {v['highest']:.1%})")
 
 

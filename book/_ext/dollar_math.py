@@ -6,7 +6,6 @@ import textwrap
 
 def setup(app):
     app.connect("autodoc-process-docstring", convert)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def convert(app, what, name, obj, options, lines):

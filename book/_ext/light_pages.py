@@ -38,7 +38,6 @@ EARLY_THEME = """{  // light or dark from the first: a later change would style 
 def setup(app):
     os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "matplotlibrc")  # for the chapters
     app.connect("build-finished", lighten, priority=900)  # after all that writes pages
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def lighten(app, exception):

@@ -19,7 +19,7 @@ TABLES = {
     "rel": names.mathrel,
     "open": names.mathopen | {"{": "{", "lvert": "|", "lVert": "‖"},
     "close": names.mathclose | {"}": "}", "rvert": "|", "rVert": "‖"},
-    "inner": {"dots": "…", "ldots": "…", "cdots": "⋯"},
+    "inner": {"dots": "…"},
     "op": names.mathop,
 }
 SYMBOLS = {f"\\{name}": (kind, sign) for kind in TABLES for name, sign in TABLES[kind].items()}
@@ -28,17 +28,10 @@ SYMBOLS |= {"-": ("bin", "−"), "+": ("bin", "+"), "*": ("bin", "∗")}
 SYMBOLS |= {sign: ("rel", sign) for sign in "=<>:"}
 SYMBOLS |= {sign: ("punct", sign) for sign in ",;"}
 SYMBOLS |= {sign: ("open", sign) for sign in "(["} | {sign: ("close", sign) for sign in ")]!?"}
-FUNCTIONS = {f"\\{name}" for name in ("arg", "cos", "dim", "exp", "ln", "log", "sin", "tan")}
-LIMITS = {f"\\{name}" for name in ("lim", "max", "min", "sup", "inf")}
-ACCENTS = {"\\tilde": "˜", "\\hat": "ˆ", "\\bar": "¯", "\\dot": "˙", "\\vec": "→"}
-ALPHABETS = {
-    "\\mathit": "ITALIC", "\\mathbf": "BOLD", "\\mathcal": "SCRIPT", "\\mathbb": "DOUBLE-STRUCK",
-}  # fmt: skip
-SPACES = {"\\!": -3, "\\,": 3, "\\:": 4, "\\;": 5, "\\ ": 4, "~": 4, "\\quad": 18, "\\qquad": 36}
-SIZES = {"big": "1.2em", "Big": "1.8em", "bigg": "2.4em", "Bigg": "3em"}
+ALPHABETS = {"\\mathit": "ITALIC", "\\mathcal": "SCRIPT"}
+SPACES = {"\\!": -3, "\\,": 3, "\\;": 5, "\\quad": 18, "\\qquad": 36}
+SIZES = {"big": "1.2em", "Big": "1.8em"}
 BIG = {f"\\{size}{side}": em for size, em in SIZES.items() for side in ("", "l", "r")}
-FENCES = {"pmatrix": "()", "bmatrix": "[]", "vmatrix": "||", "cases": ("{", ""), "matrix": ("", "")}
-ALIGNED = {"aligned", "align", "align*", "split"}
 AROUND = {"bin": (4, 4), "rel": (5, 5), "punct": (0, 3)}  # in eighteenths of an em, as in TeX
 THIN = {f"{pair} op" for pair in ("ord", "close", "inner", "op")} | {
     "op ord", "op inner", "ord inner", "close inner", "inner ord", "inner open", "inner inner",
@@ -48,7 +41,6 @@ THIN = {f"{pair} op" for pair in ("ord", "close", "inner", "op")} | {
 def setup(app):
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.connect("doctree-resolved", keep_together)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def keep_together(app, doctree, docname):
@@ -235,14 +227,14 @@ class Formula:
             return "ord", mi(token)
         if token == "{":
             return "ord", row(self.row({"}"}))
-        if token in FUNCTIONS:
+        if token in ("\\exp", "\\log"):
             return "op", mi(token[1:])
-        if token in LIMITS:
-            return "op", mo(token[1:], movablelimits="true"), True
+        if token == "\\max":
+            return "op", mo("max", movablelimits="true"), True
         if token in ALPHABETS:
             return "ord", mi("".join(styled(ALPHABETS[token], c) for c in self.text()))
-        if token in ACCENTS:
-            accent = mo(ACCENTS[token], stretchy="false")
+        if token == "\\tilde":
+            accent = mo("˜", stretchy="false")
             return "ord", tag("mover", self.argument() + accent, accent="true")
         if token in BIG:
             size = BIG[token]
@@ -295,9 +287,6 @@ class Formula:
     def read_mathrm(self):
         return "ord", mi(self.words(), upright=True)
 
-    def read_operatorname(self):
-        return "op", mi(self.words(), upright=True)
-
     def read_mathop(self):
         name = re.sub(r"^\\mathrm\{(\w+)\}$", r"\1", self.text())
         if not name.isalpha():
@@ -326,12 +315,12 @@ class Formula:
 
     def table(self, rows: list[list[str]], name: str) -> str:
         body = "".join(tag("mtr", "".join(tag("mtd", c) for c in cells)) for cells in rows)
-        if name in ALIGNED:
+        if name == "aligned":
             return tag("mtable", body, displaystyle="true", **{"class": "aligned"})
-        if name not in FENCES:
+        if name != "bmatrix":
             raise ValueError(f"the environment {name} is unknown")
-        left, right = (mo(sign, stretchy="true", symmetric="true") for sign in FENCES[name])
-        return tag("mrow", left + tag("mtable", body, **{"class": name}) + right)
+        left, right = (mo(sign, stretchy="true", symmetric="true") for sign in "[]")
+        return tag("mrow", left + tag("mtable", body) + right)
 
 
 def styled(style: str, letter: str) -> str:

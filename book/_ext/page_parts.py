@@ -24,7 +24,6 @@ def setup(app):
     app.connect("html-page-context", break_names)
     app.connect("html-page-context", say_what_executed_it)
     app.connect("build-finished", finish_pages)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def drop_thebe(app, config):

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KIND = "application/vnd.jupyter.widget"
 
 
-def write_page(explorer, path, theme: str = "light", sort_keys: bool = False) -> None:
+def write_page(explorer, path, theme: str = "light", sort_keys: bool = False) -> str:
+    """Return the page's address."""
     data = embed_data(views=[explorer], drop_defaults=False)
     parts = [(f"{KIND}-state+json", data["manager_state"])]
     parts += [(f"{KIND}-view+json", view) for view in data["view_specs"]]
@@ -28,6 +29,7 @@ def write_page(explorer, path, theme: str = "light", sort_keys: bool = False) ->
         f"<script>{host}</script></body></html>",
         encoding="utf-8",
     )
+    return Path(path).resolve().as_uri()
 
 
 def script(kind: str, value: dict, sort_keys: bool) -> str:

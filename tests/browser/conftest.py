@@ -86,6 +86,12 @@ def page(open_page):
     return open_page(viewport={"width": 1280, "height": 800})
 
 
+@pytest.fixture
+def phone(open_page):
+    """One of a phone's size, under fingers."""
+    return open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+
+
 BESIDE = """async ([source, argument]) => {
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const { inTest } = await import(url);

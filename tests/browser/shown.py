@@ -85,6 +85,11 @@ class Shown:
         """The traits that make the state, as the view has them now."""
         return self.root.evaluate(STATE)
 
+    def follow(self) -> None:
+        """Set the explorer in Python, of those that have one, to the state of the page."""
+        for trait, value in self.state().items():
+            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
+
     def drawn(self) -> dict:
         """Every map by name, as [rows, columns, 4] levels."""
         self.page.evaluate(SETTLED)
@@ -145,3 +150,12 @@ class Shown:
             apart = np.abs(drawn[name] - rgba).max()
             assert apart <= 1, f"{name} is up to {apart:.0f} levels away from Python's"
         return drawn
+
+
+def moved(shown, name):
+    """Follow the page, see that the trait has changed, and compare everything."""
+    old = getattr(shown.explorer, name)
+    shown.page.evaluate(TWO_FRAMES)
+    shown.follow()
+    assert getattr(shown.explorer, name) != old, f"{name} has not moved"
+    return shown.check()

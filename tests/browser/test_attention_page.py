@@ -1,7 +1,5 @@
 """The attention explorer in the built book: whom a pixel attends to is what Python computes."""
 
-import base64
-import json
 import random
 import re
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from alone import write_page
-from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
 
 from acmix_edu import (
     ACmix,
@@ -250,10 +248,6 @@ class Attention(Shown):
         super().__init__(page, "attention")
         self.explorer = explorer or AttentionExplorer(pixel=(14, 12))
 
-    def follow(self):
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
-
     def check(self, pixel=None, key=None):
         """Compare canvases, notes, marks and numbers with Python; return what is wanted."""
         wanted = Wanted(self.explorer, pixel, key)
@@ -279,15 +273,6 @@ def set_state(shown, state):
 
 
 # ---- Controls --------------------------------------------------------------------------------
-
-
-def moved(shown, name):
-    """Follow the page, see that the trait has changed, and compare everything."""
-    old = getattr(shown.explorer, name)
-    shown.page.evaluate(TWO_FRAMES)
-    shown.follow()
-    assert getattr(shown.explorer, name) != old, f"{name} has not moved"
-    return shown.check()
 
 
 def test_first_drawing_and_every_control(shown):
@@ -397,12 +382,11 @@ def test_point_and_pin_the_key(shown):
     assert shown.check(key=(1, -1)).place.tolist() == [2, 45]
 
 
-def test_tap_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Attention(page)
-    page.touchscreen.tap(*shown.place("picture", 2, 44))
-    page.touchscreen.tap(*shown.place("cells", 6, 0))
+def test_tap_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Attention(phone)
+    phone.touchscreen.tap(*shown.place("picture", 2, 44))
+    phone.touchscreen.tap(*shown.place("cells", 6, 0))
     shown.follow()
     assert (shown.explorer.pixel, shown.explorer.key) == ((2, 44), (3, -3))
     shown.check()
@@ -445,8 +429,7 @@ def test_your_own_module_and_image(page, tmp_path):
     torch.manual_seed(1)
     module = ACmix(1, 3, kernel_att=9, head=1, dilation=5, stride=2)
     explorer = AttentionExplorer(module, torch.randn(1, 3, 7), pixel=(2, 1))
-    write_page(explorer, tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(explorer, tmp_path / "page.html"))
     shown = Attention(page, explorer)
     wanted = shown.check()
     assert np.nanmax(wanted.counts) > 4
@@ -501,15 +484,3 @@ def test_mathematics_on_random_configurations(beside):
         torch.testing.assert_close(got, sums, rtol=1e-8, atol=1e-12)
         total = torch.tensor(made["weights"], dtype=torch.float64).sum(1)
         torch.testing.assert_close(total, torch.ones_like(total))
-
-
-def test_the_page_holds_little(page, server):
-    """The explorer puts at most 60 KB of data into the page."""
-    page.goto(f"{server}/{CHAPTER}")
-    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
-    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
-    ours = [
-        m for m in models.values() if "AttentionExplorer" in m["state"].get("_anywidget_id", "")
-    ]
-    assert len(ours) == 1
-    assert sum(len(base64.b64decode(b["data"])) for b in ours[0]["buffers"]) < 60_000

@@ -124,8 +124,7 @@ def check(shown):
     """Hold all that is drawn and written against Python; return it as text."""
     seen, state = shown.read(), shown.state()
     costs = counts(state, state["channels"], state["side"], state["stride"])
-    for trait in shown.explorer.state():
-        setattr(shown.explorer, trait, state[trait])
+    shown.follow()
     field = FIELDS[state["measure"]]
     factor = state["batch"] * state["precision"] if field == "activations" else 1
     assert {s: getattr(c, field) * factor for s, c in shown.explorer.costs().items()} == {
@@ -360,11 +359,10 @@ def test_a_click_on_the_chart_chooses_the_channels(shown):
         check(shown)
 
 
-def test_taps(open_page, server):
+def test_taps(phone, server):
     """On a phone a tap pins a stage, and the columns are wide enough for a finger."""
-    page = open_page(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Budget(page)
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Budget(phone)
     shown.root.locator(".operator[data-operator=ACmix] .segment").nth(2).tap()
     assert shown.read()["lit"] == ["attention"] == [shown.state()["stage"]]
     shown.root.locator(".block").nth(3).tap()

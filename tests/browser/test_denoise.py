@@ -98,11 +98,10 @@ def test_pixel_by_mouse_and_keyboard(shown):
     shown.check()
 
 
-def test_tap_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Denoise(page)
-    page.touchscreen.tap(*shown.place("noisy", 40, 3))
+def test_tap_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Denoise(phone)
+    phone.touchscreen.tap(*shown.place("noisy", 40, 3))
     assert shown.state()["pixel"] == [40, 3]
     shown.check()
 

@@ -2,7 +2,6 @@
 
 import base64
 import random
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 
 from acmix_edu import ACmix
 
-ROOT = Path(__file__).resolve().parents[2]
 PATHS = ("attention", "convolution", "mix")
 CONFIGURATIONS, BATCH = 500, 50
 
@@ -158,19 +156,10 @@ def test_engine_equals_package(beside, batch):
         assert_equal(got, want[0], label, want[1])
 
 
-@pytest.mark.parametrize("number", range(6))
-def test_engine_equals_published_module(beside, number):
-    with np.load(ROOT / "tests" / "golden" / f"official_{number}.npz") as stored:
-        golden = dict(stored)
-    c_in, c_out, kernel_att, heads, kernel_conv, stride, dilation = golden["config"].tolist()
-    module = ACmix(c_in, c_out, kernel_att, heads, kernel_conv, stride, dilation)
-    prefix = "state/"
-    state = {n[len(prefix) :]: torch.tensor(golden[n]) for n in golden if n.startswith(prefix)}
-    module.load_state_dict(state, strict=True)
-    images = torch.tensor(golden["x"])
-    cases = [as_case(module, image[None], [0, 0, 0]) for image in images]
+def test_engine_equals_published_module(beside, golden, published):
+    cases = [as_case(published, image[None], [0, 0, 0]) for image in golden["x"]]
     for got, want in zip(run(beside, cases), golden["y"], strict=True):
-        assert_equal({"out": got["out"]}, {"out": torch.tensor(want)}, f"official_{number}")
+        assert_equal({"out": got["out"]}, {"out": want}, "the published module")
 
 
 def test_reflect_is_numpys(beside):

@@ -108,13 +108,14 @@ def test_a_fresh_view_at_its_address_is_the_same(open_page, server, path, name):
 def test_reset_leads_back(open_page, server, path, name):
     page = open_page(viewport={"width": 1280, "height": 900})
     shown, rng = visit(page, f"{server}/{path}.html", name), random.Random(name)
-    start, markup = shown.state(), shown.markup()
+    start, markup, drawn = shown.state(), shown.markup(), shown.drawn()
     for _ in range(20):
         random_event(shown, rng)
     shown.root.get_by_role("button", name="Reset").click()
     settle(shown)
     assert shown.state() == start
     assert shown.markup() == markup
+    assert all((levels == drawn[name]).all() for name, levels in shown.drawn().items())
     assert f"#{name}:" not in page.url
 
 
@@ -166,6 +167,7 @@ def test_fits(open_page, server, path, name, theme):
         page.evaluate(TWO_FRAMES)
         inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
         assert inner <= outer, f"{inner - outer} px too wide at {width} px"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     unnamed = shown.root.evaluate(
         """(root, usable) => [...root.querySelectorAll(usable)].filter((node) => !(
           node.labels?.[0]?.textContent || node.getAttribute("aria-label") || node.textContent
@@ -290,12 +292,17 @@ def made(name) -> explorers.explorer.Explorer:
 
 
 @pytest.mark.parametrize("name", sorted({name for _, name in PLACES}))
+def test_the_page_holds_little(name):
+    sent = [value for value in made(name).get_state().values() if isinstance(value, bytes)]
+    assert sum(map(len, sent)) < (150_000 if name == "denoise" else 60_000)
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in PLACES}))
 def test_the_order_of_names_says_nothing(page, tmp_path, name):
     """A stored notebook has the names of its dicts sorted: the same must be drawn."""
     explorer, seen = made(name), []
     for sort_keys in (False, True):
-        write_page(explorer, tmp_path / "page.html", sort_keys=sort_keys)
-        page.goto((tmp_path / "page.html").as_uri())
+        page.goto(write_page(explorer, tmp_path / "page.html", sort_keys=sort_keys))
         seen.append(Shown(page, name))
         seen[-1] = (seen[-1].drawn(), seen[-1].markup())
     (drawn, markup), (again, markup_again) = seen

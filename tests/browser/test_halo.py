@@ -115,10 +115,6 @@ class Halo(Shown):
         self.explorer = explorer or HaloExplorer()
         self.follow()
 
-    def follow(self):
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
-
     def set(self, **state):
         self.root.evaluate("(root, state) => root.model.set(state)", state)
         return self.check()
@@ -177,8 +173,7 @@ def check_chart(lines, wanted, tiles):
 
 @pytest.fixture
 def address(tmp_path):
-    write_page(HaloExplorer(), tmp_path / "page.html")
-    return (tmp_path / "page.html").as_uri()
+    return write_page(HaloExplorer(), tmp_path / "page.html")
 
 
 @pytest.fixture
@@ -253,11 +248,10 @@ def test_choose_on_the_chart(shown):
     assert shown.check()["tile"] == 56
 
 
-def test_tap_on_a_phone(open_page, address):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(address)
-    shown = Halo(page)
-    page.touchscreen.tap(*shown.place("picture", 2, 44))
+def test_tap_on_a_phone(phone, address):
+    phone.goto(address)
+    shown = Halo(phone)
+    phone.touchscreen.tap(*shown.place("picture", 2, 44))
     assert shown.check()["pixel"] == [2, 44]
 
 
@@ -278,8 +272,7 @@ def test_state_in_words(shown):
 def test_your_own_picture(page, tmp_path):
     """Not square, and smaller than a window's reach: reflection goes back and forth."""
     explorer = HaloExplorer(torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0)))
-    write_page(explorer, tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(explorer, tmp_path / "page.html"))
     shown = Halo(page, explorer)
     for tile, k in ((1, 13), (2, 7), (2, 13)):
         for pixel in ([0, 0], [3, 5], [2, 1]):

@@ -89,8 +89,7 @@ def show(page, name, explorer):
 
 def check(shown):
     """Hold all that is drawn against Python; return every map, and the values of the controls."""
-    if hasattr(shown, "follow"):
-        shown.follow()
+    shown.follow()
     shown.check()
     maps = {name: levels.tobytes() for name, levels in shown.drawn().items()}
     return maps, {name: value(shown.control(name)) for name in usable(shown)}

@@ -1,7 +1,5 @@
 """The kernel explorer in the built book: all that is drawn and written is what torch computes."""
 
-import base64
-import json
 import random
 import re
 
@@ -118,8 +116,7 @@ class Kernel(Shown):
     def follow(self):
         """Bring Python to the state of the page and compare everything."""
         self.page.evaluate(TWO_FRAMES)
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if trait == "pixel" else value)
+        super().follow()
         return self.check()
 
     def check(self, pixel=None, lit=None):
@@ -455,14 +452,13 @@ def test_numbers_fit_into_their_cells(shown, width):
         assert cut == []
 
 
-def test_tap_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Kernel(page)
-    page.touchscreen.tap(*shown.place("picture", 2, 44))
+def test_tap_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Kernel(phone)
+    phone.touchscreen.tap(*shown.place("picture", 2, 44))
     shown.follow()
     assert shown.explorer.pixel == (2, 44)
-    page.touchscreen.tap(*shown.place("kernels2", 5, 5))
+    phone.touchscreen.tap(*shown.place("kernels2", 5, 5))
     shown.follow()
     assert shown.lit() == ["kernel", 2, 4]
     shown.root.get_by_text("Σ = output 1").tap()
@@ -484,8 +480,7 @@ def test_your_own_map_and_kernel(page, tmp_path):
     generator = torch.Generator().manual_seed(3)
     image = torch.randn(9, 14, generator=generator)
     explorer = KernelExplorer(image, torch.randn(5, 5, generator=generator))
-    write_page(explorer, tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(explorer, tmp_path / "page.html"))
     shown = Kernel(page, explorer)
     assert shown.check()["preset"] == "by hand"
     shown.control("preset").select_option("shift (−2, 2)")
@@ -529,13 +524,3 @@ def test_mathematics_on_random_configurations(beside):
         padded = F.pad(x[0], (k // 2,) * 4)[row : row + k, column : column + k]
         assert torch.equal(window, padded.flatten())
         assert (tuple(move.tolist()) or None) == explorer.displacement()
-
-
-def test_the_page_holds_little(page, server):
-    """The explorer puts at most 60 KB of data into the page."""
-    page.goto(f"{server}/{CHAPTER}")
-    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
-    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
-    ours = [m for m in models.values() if "KernelExplorer" in m["state"].get("_anywidget_id", "")]
-    assert len(ours) == 1
-    assert sum(len(base64.b64decode(b["data"])) for b in ours[0]["buffers"]) < 60_000

@@ -30,9 +30,6 @@ DRAWING = """(root) => Object.fromEntries([...root.querySelectorAll(".map")].map
 }))"""
 WORDS = """(root) => Object.fromEntries(["reading", "verdict", "legend", "cost"].map((name) =>
   [name, root.querySelector(`.${name}`).textContent]))"""
-SET = """([root, state]) => {
-  for (const [trait, value] of Object.entries(state)) root.model.set(trait, value);
-}"""
 
 
 # ---- What Python says must be drawn ----------------------------------------------------------
@@ -227,12 +224,8 @@ class Shift(Shown):
         self.explorer = explorer or ShiftExplorer()
         self.follow()
 
-    def follow(self):
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
-
     def set(self, **state):
-        self.page.evaluate(SET, [self.root.element_handle(), state])
+        self.root.evaluate("(root, state) => root.model.set(state)", state)
         self.follow()
 
     def check(self, pixel=None):
@@ -370,8 +363,7 @@ torch.manual_seed(0)  # the maps below are the same at every run
     ],
 )
 def test_own_maps(page, tmp_path, image):
-    write_page(ShiftExplorer(image), tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(ShiftExplorer(image), tmp_path / "page.html"))
     shown, rng = Shift(page, ShiftExplorer(image)), random.Random(0)
     shown.check()
     for n in range(6):
@@ -460,11 +452,10 @@ def test_keys_move_the_window_the_picture_and_the_pixel(chapter):
     chapter.check()
 
 
-def test_drag_tap_and_scroll_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Shift(page)
-    touch = page.context.new_cdp_session(page)
+def test_drag_tap_and_scroll_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Shift(phone)
+    touch = phone.context.new_cdp_session(phone)
 
     def swipe(start, end):
         send = lambda kind, points: touch.send(  # noqa: E731
@@ -475,22 +466,22 @@ def test_drag_tap_and_scroll_on_a_phone(open_page, server):
             x, y = (a + n / 8 * (b - a) for a, b in zip(start, end, strict=True))
             send("touchMove", [{"x": x, "y": y}])
         send("touchEnd", [])
-        page.wait_for_timeout(100)
+        phone.wait_for_timeout(100)
         shown.follow()
 
     middle = shown.place("first", 5, 5)
-    top = page.evaluate("scrollY")
+    top = phone.evaluate("scrollY")
     swipe(middle, shown.place("first", 7, 6))
     assert (shown.explorer.dx, shown.explorer.dy) == (0, 0)
-    assert page.evaluate("scrollY") == top  # the map has moved, not the page
+    assert phone.evaluate("scrollY") == top  # the map has moved, not the page
     shown.check()
-    page.touchscreen.tap(*shown.place("first", 3, 7))
+    phone.touchscreen.tap(*shown.place("first", 3, 7))
     shown.follow()
     assert shown.explorer.pixel == (0, 4)
     shown.check()
     x, y = shown.place("first", 1, 1)  # beside the map the page scrolls
     swipe((x, y), (x, y - 150))
-    assert page.evaluate("scrollY") > top + 50
+    assert phone.evaluate("scrollY") > top + 50
     assert (shown.explorer.dx, shown.explorer.dy) == (0, 0)
 
 

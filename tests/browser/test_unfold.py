@@ -1,7 +1,5 @@
 """The unfold explorer in the built book: all that is drawn and written is what torch computes."""
 
-import base64
-import json
 import random
 import re
 
@@ -10,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from alone import write_page
-from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
 
 from acmix_edu import pointwise_maps, shift
 from acmix_edu.explorers import UnfoldExplorer
@@ -115,10 +113,6 @@ class Unfold(Shown):
     def __init__(self, page, explorer=None):
         super().__init__(page, "unfold")
         self.explorer = explorer or UnfoldExplorer()
-
-    def follow(self):
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
 
     def check(self, pixel=None):
         """Compare canvases, cells, notes and marks with Python; return the stages."""
@@ -246,15 +240,6 @@ def shown(page, server):
 # ---- Controls --------------------------------------------------------------------------------
 
 
-def moved(shown, name):
-    """Follow the page, see that the trait has changed, and compare everything."""
-    old = getattr(shown.explorer, name)
-    shown.page.evaluate(TWO_FRAMES)
-    shown.follow()
-    assert getattr(shown.explorer, name) != old, f"{name} has not moved"
-    return shown.check()
-
-
 def test_first_drawing_and_every_control(shown):
     assert shown.check().step == 4
     for name in ("stride", "dilation", "step"):
@@ -377,14 +362,13 @@ def test_point_and_pin_by_mouse(shown):
     assert moved(shown, "pixel").pixel == [18, 40]
 
 
-def test_pin_by_tap_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    shown = Unfold(page)
+def test_pin_by_tap_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Unfold(phone)
     for name, pixel in (("picture", (2, 44)), ("sum", (31, 11))):
-        page.touchscreen.tap(*shown.place(name, *pixel))
+        phone.touchscreen.tap(*shown.place(name, *pixel))
         assert moved(shown, "pixel").pixel == list(pixel)
-    page.touchscreen.tap(*centre(shown.root.locator(".cells button").nth(2)))
+    phone.touchscreen.tap(*centre(shown.root.locator(".cells button").nth(2)))
     assert moved(shown, "step").step == 3
 
 
@@ -441,8 +425,7 @@ def test_your_own_picture_and_kernel(page, tmp_path):
     generator = torch.Generator().manual_seed(3)
     image = torch.rand(3, 9, 14, generator=generator) * 3 - 1
     explorer = UnfoldExplorer(image, torch.randn(3, 5, 5, generator=generator))
-    write_page(explorer, tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(explorer, tmp_path / "page.html"))
     shown = Unfold(page, explorer)
     shown.check()
     says = {"3": "Your 5×5 kernel is cut to its middle.", "5": "hatched",
@@ -485,13 +468,3 @@ def test_mathematics_on_random_configurations(beside):
         for (height, width, data), tensor in zip(made, tensors, strict=True):
             got = torch.tensor(data, dtype=torch.float32).view(height, width)
             torch.testing.assert_close(got, tensor, rtol=1e-5, atol=2e-5)
-
-
-def test_the_page_holds_little(page, server):
-    """The explorer puts at most 60 KB of data into the page."""
-    page.goto(f"{server}/{CHAPTER}")
-    states = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
-    models = {k: v for s in states.all_text_contents() for k, v in json.loads(s)["state"].items()}
-    ours = [m for m in models.values() if "UnfoldExplorer" in m["state"].get("_anywidget_id", "")]
-    assert len(ours) == 1
-    assert sum(len(base64.b64decode(b["data"])) for b in ours[0]["buffers"]) < 60_000

@@ -135,10 +135,6 @@ class Walk(Shown):
         super().__init__(page, "walk")
         self.explorer = explorer or WalkExplorer()
 
-    def follow(self):
-        for trait, value in self.state().items():
-            setattr(self.explorer, trait, tuple(value) if isinstance(value, list) else value)
-
     def check(self, pixel=None, offset=None):
         """Compare canvases, texts, tables, notes and marks with Python."""
         self.follow()
@@ -320,13 +316,12 @@ def test_a_large_offset_stands_for_the_edge(page, server):
     Walk(page).check()
 
 
-def test_tap_on_a_phone(open_page, server):
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.goto(f"{server}/{CHAPTER}")
-    walk = Walk(page)
+def test_tap_on_a_phone(phone, server):
+    phone.goto(f"{server}/{CHAPTER}")
+    walk = Walk(phone)
     walk.root.locator(".diagram button").nth(7).tap()
-    page.touchscreen.tap(*walk.place("att", 3, 44))
-    page.touchscreen.tap(*walk.place("att_window", 6, 6))
+    phone.touchscreen.tap(*walk.place("att", 3, 44))
+    phone.touchscreen.tap(*walk.place("att_window", 6, 6))
     state = walk.state()
     assert (state["step"], state["pixel"], state["offset"]) == (8, [3, 44], [3, 3])
     walk.check()
@@ -358,8 +353,7 @@ def randomised(module, seed):
 def test_own_modules(page, tmp_path, arguments, sides):
     module = randomised(ACmix(**arguments), 1)
     explorer = WalkExplorer(module, torch.randn(arguments["in_planes"], *sides))
-    write_page(explorer, tmp_path / "page.html")
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(write_page(explorer, tmp_path / "page.html"))
     walk = Walk(page, explorer)
     for n in range(len(STEPS)):
         walk.root.locator(".diagram button").nth(n).click()

@@ -13,6 +13,7 @@ import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+import planted_bugs
 import pytest
 import yaml
 
@@ -164,3 +165,11 @@ def test_the_wheel_carries_the_explorers(tmp_path):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("acmix_edu/")}
     there = {p.relative_to(ROOT).as_posix() for p in (ROOT / "acmix_edu").rglob("*") if p.is_file()}
     assert packed == {name for name in there if "__pycache__" not in name}
+
+
+def test_every_bug_can_still_be_planted():
+    source = {
+        bug[0]: (ROOT / f"acmix_edu/{bug[0]}.py").read_text("utf-8") for bug in planted_bugs.BUGS
+    }
+    lost = [what for module, what, old, _ in planted_bugs.BUGS if old not in source[module]]
+    assert not lost, "mend the list of bugs"

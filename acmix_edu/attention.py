@@ -262,8 +262,8 @@ def local_attention(
     $$g_{ij} = \sum_{(a,b)\in\mathcal N_k(i,j)} A(q_{ij}, k_{ab})\, v_{ab}$$
 
     The map is padded by reflection, so that a window at the border is full; the pixels that
-    reflection repeats count twice, in a corner up to four times, and more often where a side has
-    no more than ⌊k_a/2⌋·D + 1 pixels.
+    reflection repeats count twice, in a corner up to four times, and it may be more often where
+    a side has no more than ⌊k_a/2⌋·D + 1 pixels.
 
     Args:
         q, k, v: ``[..., d, H, W]``; give the heads a dimension of their own.

@@ -1,5 +1,5 @@
-// The mixing explorer: both paths of an ACmix on one image, their mix, and the effective kernels
-// at the pixel under the pointer. All numbers come from engine.js, all drawing from kit.js.
+// The mixing explorer: both paths of an ACmix on one image, their mix, and the effective kernel
+// at the pixel under the pointer with its two parts. All numbers come from engine.js, all drawing from kit.js.
 
 import {
   aggregate, attentionKernel, attentionWeights, channelsOf, colourFeatures, convolutionKernel,
@@ -253,9 +253,10 @@ function drawKernels(model, data, view, now, pixel, cell) {
       `${low} to ${high}; ${place}: ${figure(values[n])}`);
   }
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
-  view.where.textContent = `What the output at ${pixelName} sees: its effective kernels`;
+  view.where.textContent = `What the output at ${pixelName} sees: its effective kernel, and the two parts of it`;
   maps.a.note.append(element("br"), `entropy ${figure(entropy)} (1: all alike)`);
-  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike. "
+  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, and each path's is multiplied "
+    + "by its rate. "
     + `One scale for all three: blue −${figure(end)}, white 0, red ${figure(end)}, by the square root `
     + "of the value, so that small ones show; grey is not read. Past the picture's border (dotted) attention reads mirrored pixels and "
     + "convolution reads zeros.";

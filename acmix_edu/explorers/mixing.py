@@ -23,7 +23,7 @@ KERNEL_CONV_CHOICES = (1, 3, 5, 7)
 
 
 class MixingExplorer(Explorer):
-    """Show both paths of an ACmix on an image, and their effective kernels at one pixel.
+    """Show both paths of an ACmix on an image, and the effective kernel at one pixel.
 
     The view computes everything in the browser from the module's weights, so it needs no kernel
     once it is shown. The traits below follow the view, and the view follows them.

@@ -109,8 +109,8 @@ STEPS = (
     Step(
         "Weigh", "a_o", "a_o = softmax_o ℓ_o", {"att": WEIGHTS},
         ("att = logits.softmax(dim=-3)",), "acmix.ACmix.explain",
-        "The k_a² weights of a pixel are never negative and add up to one. They are the kernel "
-        "that attention uses at this pixel.",
+        "The k_a² weights of a pixel are never negative and add up to one. With them the next step "
+        "averages the values around the pixel.",
     ),
     Step(
         "Aggregate", "F_att", "F_att(i, j) = Σ_o a_o v_{ij+o}", {"out_att": OUTPUT},

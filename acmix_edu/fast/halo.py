@@ -183,7 +183,7 @@ def _settle(*sizes: int) -> None:
 
 
 def _is_small(q: torch.Tensor, kernel_size: int) -> bool:
-    """Does the map hold fewer pixels than twice what the halo of one tile holds?"""
+    """Does the map hold no more pixels than the halos of two tiles?"""
     height, width = q.shape[-2:]
     return is_known(height, width) and height * width <= 2 * (TILE + kernel_size - 1) ** 2
 

@@ -75,11 +75,11 @@ def _draw_texture(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _draw_match(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A chessboard of patches: black fields carry a mark, low or high; white fields none.
+    """A chessboard of cells: black ones carry a mark, low or high; white ones none.
 
-    A patch is 2×2 pixels of red and green, each on or off. On every white field it is the copy
-    of a black one's, 2 or 3 cells away, whose mark is y; which one is drawn by chance. In each
-    2×2 cells one mark is low and one is high. Blue holds the mark.
+    A patch is a cell's 2×2 pixels of red and green, each on or off. In every white cell it is the
+    copy of a black one's, 2 or 3 cells away, whose mark is y; which one is drawn by chance. In
+    each 2×2 cells one mark is low and one is high. Blue holds the mark.
     """
     n, half = len(y), CELLS // 2
     black = (torch.arange(CELLS)[:, None] + torch.arange(CELLS)) % 2 == 1

@@ -59,10 +59,10 @@ bench: $(READY) ## the benchmarks: one file, one question
 
 gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the figures for benchmarks/results
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "PyTorch finds no CUDA device here.")'
-	$(BIN)/python -m pytest tests/test_gpu.py -q -n 8
-	$(MAKE) --no-print-directory notebooks
+	$(BIN)/python -m pytest tests/test_gpu.py -q -n auto
 	$(BIN)/python benchmarks/attention_gpu.py
 	$(BIN)/python benchmarks/module_gpu.py
+	$(MAKE) --no-print-directory notebooks
 
 runs: $(READY) ## train every arm on every task again, for chapter 08 (an hour); finished runs are kept
 	$(BIN)/python -m acmix_edu.training.runs

@@ -85,7 +85,7 @@ def main() -> None:
                             f"{unfold / times['gpu']:>8.1f}  {times['eager']:>8.1f}",
                             flush=True,
                         )
-    write("gpu-module", result)
+        write("gpu-module", result)
 
 
 def _compare(outputs: dict[str, torch.Tensor], dtype) -> None:

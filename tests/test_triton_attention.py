@@ -61,6 +61,19 @@ def test_compiled_ahead_of_time(capability, dtype, head_dim, monkeypatch):
 
 
 @linux
+@pytest.mark.parametrize("capability", [(8, 9), (12, 0)], ids=str)
+@pytest.mark.parametrize("head_dim", [72, 256])
+def test_large_heads_fit_where_shared_memory_is_small(capability, head_dim, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from triton_aot import SHARED, compiled
+
+    for name, resources in compiled(
+        capability, torch.float16, head_dim, channels_last=True
+    ).items():
+        assert resources["shared"] <= SHARED[capability], name
+
+
+@linux
 def test_float32_is_rounded_only_where_pytorch_may_round_it(monkeypatch):
     """By the switch that matrix products have; compiled, the products are then other ones."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -15,7 +15,6 @@ every time.
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
 
-import functools
 import math
 
 import torch
@@ -38,6 +37,8 @@ from acmix_edu.fast.triton_base import (
 
 TILE, LARGEST = (2, 8), 16  # rows and columns of a tile; the longest side of a block
 MOST_FEATURES = 256
+ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory and more; others have 99
+KEPT = {}  # tables, never thrown away: a CUDA graph knows only their addresses
 
 
 @kernel
@@ -324,13 +325,21 @@ def log_table(
     return math.sqrt(d) * F.pad(counts, (beyond, beyond, 0, LARGEST)).float().log()
 
 
-@functools.lru_cache(maxsize=256)
 def kept_table(*arguments) -> torch.Tensor:
-    """A table that other streams may read, too: it is ready when it is handed out."""
-    table = log_table(*arguments)
-    if table.is_cuda:
-        torch.cuda.current_stream(table.device).synchronize()
-    return table
+    """A table that other streams may read, too: it is ready when it is handed out.
+
+    While a CUDA graph is recorded, one that is not there yet is made by each replay: what a graph
+    makes must not be used outside.
+    """
+    if arguments not in KEPT:
+        table = log_table(*arguments)
+        if table.is_cuda:
+            with torch.cuda.device(table.device):
+                if torch.cuda.is_current_stream_capturing():
+                    return table
+                torch.cuda.current_stream().synchronize()
+        KEPT[arguments] = table
+    return KEPT[arguments]
 
 
 def tables(make, k: torch.Tensor, kernel_size: int, stride: int, dilation: int) -> list:
@@ -346,9 +355,10 @@ def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[
     what is spilled. Matrix units need few registers; float32 in full precision, and all of
     compute capability 7.5, is multiplied without them.
     """
-    half = dtype != torch.float32
-    if (half or tf32) and capability(device) >= (8, 0):
-        return min(8, (1024 if half else 256) // features), 16, min(features // 16, 8)
+    found, half = capability(device), dtype != torch.float32
+    if (half or tf32) and found >= (8, 0):
+        most = 256 if not half else 1024 if found in ROOMY else 512
+        return min(8, most // features), 16, min(features // 16, 8)
     rows = {16: 8, 32: 8, 64: 4}.get(features, 1)
     return min(rows, 4) if half else rows, 16, 4 if features == 16 else 8
 
@@ -359,14 +369,11 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
     Args:
         tensors: what the kernel reads and writes, in its order.
         maps: those of which it takes the strides, ``[B, N, d, ·, ·]``; q and k are the first two.
-        rows, columns: their tables. A compiled graph makes them anew; else they are kept here,
-            unless a CUDA graph is recorded: what is made meanwhile must not be used outside.
+        rows, columns: their tables. A compiled graph makes them anew; else they are kept here.
     """
     q, k = maps[:2]
     if rows is None:
-        recorded = q.is_cuda and torch.cuda.is_current_stream_capturing()
-        make = log_table if recorded else kept_table
-        rows, columns = tables(make, k, kernel_size, stride, dilation)
+        rows, columns = tables(kept_table, k, kernel_size, stride, dilation)
     (batch, heads, d, *outputs), inputs = q.shape, k.shape[3:]
     features, reach = max(16, power_of_two(d)), dilation * (kernel_size // 2)
     align = math.gcd(4, inputs[1], outputs[1], *(s for f in maps for s in f.stride()[:4]))

@@ -182,7 +182,8 @@ class ACmix(nn.Module):
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """α·F_att + β·F_conv, in the paths' dtype."""
         same_shape("out_att", out_att, "out_conv", out_conv)
-        return self.rate1.type_as(out_att) * out_att + self.rate2.type_as(out_conv) * out_conv
+        alpha, beta = self.rate1[:, None], self.rate2[:, None]  # views: for ONNX in PyTorch 2.11
+        return alpha.type_as(out_att) * out_att + beta.type_as(out_conv) * out_conv
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the module and return every tensor on the way, by name, in order.

@@ -91,7 +91,7 @@ class DeployedACmix(nn.Module):
         else:
             how = self.light, self.stride, self.backend
             conv = fast.grouped_convolution(*heads, *how, stacked=maps)
-        return torch.addcmul(conv, self.rate.type_as(att), att)
+        return torch.addcmul(conv, self.rate[:, None].type_as(att), att)
 
     def _dense(self, x: torch.Tensor) -> torch.Tensor:
         """β times the convolution path, from x itself."""

@@ -146,8 +146,8 @@ STEPS = (
     ),
     Step(
         "Mix", "F_out", "F_out = α F_att + β F_conv", {"out": OUTPUT},
-        ("return self.rate1.type_as(out_att) * out_att + self.rate2.type_as(out_conv) "
-         "* out_conv",), "acmix.ACmix.mix",
+        ("return alpha.type_as(out_att) * out_att + beta.type_as(out_conv) * out_conv",),
+        "acmix.ACmix.mix",
         "Two learned numbers weigh the paths, channel by channel.",
     ),
 )  # fmt: skip

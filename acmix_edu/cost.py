@@ -86,7 +86,8 @@ def decomposed_conv_cost(
     here as multiply-adds, as the paper does.
 
     Example:
-        >>> {name: c.multiply_adds for name, c in decomposed_conv_cost(64, 3, 1, 1).items()}
+        >>> cost = decomposed_conv_cost(64, 3, 1, 1)
+        >>> {name: stage.multiply_adds for name, stage in cost.items()}
         {'stage I': 36864, 'stage II': 576}
     """
     channels, kernel_size, height, width = whole_numbers(

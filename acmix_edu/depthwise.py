@@ -133,7 +133,8 @@ class LearnableShift(nn.Module):
         ``[d·N, k², k, k]``; k⁴·d·N multiply-adds an output pixel.
 
     Example:
-        >>> LearnableShift(dims=2, kernel_size=3, kernels=4)(torch.randn(1, 18, 5, 5)).shape
+        >>> layer = LearnableShift(dims=2, kernel_size=3, kernels=4)
+        >>> layer(torch.randn(1, 18, 5, 5)).shape
         torch.Size([1, 8, 5, 5])
     """
 

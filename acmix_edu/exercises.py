@@ -3,8 +3,9 @@
 import copy
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 
+import numpy as np
 import torch
 
 
@@ -58,7 +59,10 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
 
 
 def _equal(answer, expected) -> bool:
-    """Compare by kind: tensors by shape and value, tuples item by item, numbers by value."""
+    """Compare by kind: tensors by shape and value, tuples item by item, numbers by value.
+
+    A line of numbers may be a tuple, a list, an array or a tensor, and 6.0 is 6.
+    """
     if isinstance(expected, torch.Tensor):
         return (
             isinstance(answer, torch.Tensor)
@@ -66,12 +70,13 @@ def _equal(answer, expected) -> bool:
             and _close(answer, expected)
         )
     if isinstance(expected, tuple | list):
+        answer = answer.tolist() if _is_readable(answer) else answer
         return (
             isinstance(answer, tuple | list)
             and len(answer) == len(expected)
             and all(map(_equal, answer, expected))
         )
-    if isinstance(answer, torch.Tensor) and answer.dim() == 0 and not answer.is_meta:
+    if isinstance(answer, np.bool_) or (_is_readable(answer) and math.prod(answer.shape) == 1):
         answer = answer.item()
     if isinstance(answer, bool) or isinstance(expected, bool | str | None):
         return type(answer) is type(expected) and answer == expected
@@ -80,13 +85,20 @@ def _equal(answer, expected) -> bool:
             answer, expected, rel_tol=1e-4, abs_tol=1e-9
         )
     if isinstance(expected, int):
-        return isinstance(answer, Integral) and int(answer) == expected
+        return isinstance(answer, Real) and bool(answer == expected)
     return type(answer) is type(expected) and answer == expected
+
+
+def _is_readable(answer) -> bool:
+    """Is it an array, or a dense tensor with numbers in it?"""
+    if isinstance(answer, torch.Tensor):
+        return not answer.is_meta and answer.layout == torch.strided
+    return isinstance(answer, np.ndarray)
 
 
 def _close(answer: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether two dense tensors of real numbers hold the same, whatever their dtypes."""
-    if answer.is_complex() or answer.is_meta or answer.layout != torch.strided:
+    if answer.is_complex() or not _is_readable(answer):
         return False
     answer, expected = (t.detach().cpu().double() for t in (answer, expected))
     return torch.allclose(answer, expected, rtol=1e-4, atol=1e-5)

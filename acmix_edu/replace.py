@@ -60,7 +60,7 @@ def replace_conv3x3(
 
     Example:
         >>> from torch import nn
-        >>> net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1))
+        >>> net = nn.Sequential(*(nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16)))
         >>> replace_conv3x3(net)
         ['1']
     """

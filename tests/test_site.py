@@ -76,6 +76,20 @@ def test_a_fold_says_what_is_in_it(path):
             predicted = "**Predict.**" in "".join(before["source"]) and "hide-input" not in folds
             assert not predicted or show == "Show the answer", cell["id"]
             assert ("@title Solution" in source) == (show == "Show the solution"), cell["id"]
+            assert not answers(cell) or is_closed_in_jupyter_and_colab(cell), cell["id"]
+
+
+def answers(cell) -> bool:
+    """Does it answer, with its code, what the reader is asked before it?"""
+    prompt = cell["metadata"]["mystnb"]["code_prompt_show"]
+    given = ("Show the answer", "Show the solution", "Show the repair")
+    return prompt in given and "hide-cell" in cell["metadata"]["tags"]
+
+
+def is_closed_in_jupyter_and_colab(cell) -> bool:
+    metadata, source = cell["metadata"], "".join(cell["source"])
+    hidden = metadata.get("jupyter", {}).get("source_hidden") and metadata.get("cellView") == "form"
+    return hidden and source.startswith("# @title ")
 
 
 @each_notebook

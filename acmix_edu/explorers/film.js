@@ -2,7 +2,7 @@
 
 import {
   SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
-  memory, nearest, outline, pickable, player, plus, reach, slider, squareAt,
+  memory, nearest, outline, pickable, player, plus, reach, slider, spot, squareAt,
   steerable, toggle,
 } from "./kit.js";
 
@@ -95,7 +95,7 @@ function chart(name, { told, noisy }, pick) {
     cursor.setAttribute("d", `M${x(frames[0][moment].step)} 0V100`);
     paths.forEach((node, n) => node.setAttribute("d", path(lines[n], moment + 1)));
     dots.forEach((node, n) => node.setAttribute("d",
-      `M${x(frames[n][moment].step)} ${y(lines[n][moment])}h0`));
+      spot(x(frames[n][moment].step), y(lines[n][moment]))));
     const entry = (kind, ...words) => element("span", { class: "entry" },
       element("span", { class: `key ${kind}` }), ...words);
     says.replaceChildren(...Object.values(TITLES).map((title, n) => entry(`line${n}`,

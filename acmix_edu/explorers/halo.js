@@ -3,7 +3,8 @@
 import { reflect } from "./engine.js";
 import {
   AMOUNT, clamp, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
-  mapView, memory, nearest, outline, pickable, plus, slider, squareAt, steerable, tuple,
+  mapView, memory, nearest, outline, pickable, plus, slider, spot, squareAt, steerable,
+  tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -242,10 +243,10 @@ function drawNumbers({ rows, bytes, chart, sizes }, now) {
   bytes.textContent = `All copies of k, ${sizes.channels} channels of ${sizes.height}×`
     + `${sizes.width}: ${mebibytes(now.bytes)}, unfold: ${mebibytes(now.unfolded)}.`
     + ` ${repeated(now)}`;
-  const point = (t, n) => `${across(t).toFixed(2)} ${up(ratiosOf(t, kernel)[n]).toFixed(2)}`;
+  const point = (t, n) => [across(t), up(ratiosOf(t, kernel)[n])].map((at) => at.toFixed(2));
   const drawn = ["copies", "logits"].flatMap((kind, n) => [
-    element("path", { class: kind, d: `M${tiles.map((t) => point(t, n)).join("L")}` }),
-    element("path", { class: `${kind} dot`, d: `M${point(tile, n)}h0` })]);
+    element("path", { class: kind, d: `M${tiles.map((t) => point(t, n).join(" ")).join("L")}` }),
+    element("path", { class: `${kind} dot`, d: spot(...point(tile, n)) })]);
   const x = across(tile).toFixed(2);
   svg.replaceChildren(element("path", { class: "cursor", d: `M${x} 0V100` }), ...drawn);
   svg.setAttribute("aria-label", `Over the side of a tile, 1 to ${tiles.at(-1)}: copies fall, `

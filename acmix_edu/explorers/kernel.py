@@ -52,8 +52,8 @@ class KernelExplorer(Explorer):
             says how to mend it. A new value of another type is a ``traitlets.TraitError``.
 
     Example:
-        >>> explorer = KernelExplorer(torch.rand(24, 32), torch.tensor([[0.0, 0, 0],
-        ...                                                             [0, 0, 1], [0, 0, 0]]))
+        >>> from acmix_edu import shift_kernels
+        >>> explorer = KernelExplorer(torch.rand(24, 32), shift_kernels(3)[5])
         >>> explorer.observe(lambda change: print("sum", sum(change.new)), "kernel")
         >>> explorer.displacement()
         (0, 1)

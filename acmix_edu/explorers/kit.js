@@ -300,6 +300,10 @@ export function outline(view, shapes) {
   }));
 }
 
+// A dot of a chart, as a path with round ends. It has a length, if none that is seen: WebKit
+// stretches a dot without one as it stretches the chart.
+export const spot = (x, y) => `M${x} ${y}h0.01`;
+
 // ---- Picking --------------------------------------------------------------------------------
 
 // The cell of a map that an event is at; it may lie outside.
@@ -465,10 +469,13 @@ function followAddress(model, root, accepts, setTraits, back) {
     const link = event.target.closest?.("a[href*='#']");
     const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
     if (!hash || !readAddress(hash, name, start)) return;
-    if (model.address) history.replaceState({ ...history.state, [name]: values() }, "");
+    event.preventDefault();
+    if (model.address && location.hash !== hash) {
+      history.replaceState({ ...history.state, [name]: values() }, "");
+      location.hash = hash;  // now: Firefox would follow the link, and note where, after the scroll
+    }
     show(hash);
     back.from(link);
-    if (!model.address) event.preventDefault();
   };
   document.addEventListener("click", clicked, true);
   if (!model.address) return () => document.removeEventListener("click", clicked, true);

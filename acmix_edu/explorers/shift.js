@@ -289,7 +289,7 @@ function digits(data, at, columns, colours, leaves) {
     if (n === BLANK) return [];
     const text = written(n === ZERO ? 0 : data[n]), [row, column] = placeOf(cell, columns);
     const ink = faded.has(cell) ? "currentColor" : inkOn(colours[cell]);
-    return [element("text", { x: column + 0.5, y: row + 0.5, fill: ink,
+    return [element("text", { x: column + 0.5, y: row + 0.5, dy: "0.36em", fill: ink,
       class: `long${text.length}` }, text)];
   });
 }

@@ -1,7 +1,7 @@
 // The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
 
 import {
-  button, choice, draggable, element, explorer, figure, headline, player, slider,
+  button, choice, draggable, element, explorer, figure, headline, player, slider, spot,
 } from "./kit.js";
 
 const CHARTS = {
@@ -55,7 +55,7 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
   const x = (n) => (100 * n) / last;
   const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
     : `${n && values[n - 1] !== null ? "L" : "M"}${x(n)} ${y(value)}`)).join("");
-  const dot = (values) => (values[epoch] === null ? "" : `M${x(epoch)} ${y(values[epoch])}h0`);
+  const dot = (values) => (values[epoch] === null ? "" : spot(x(epoch), y(values[epoch])));
   const paths = lines.flatMap(({ kind, seeds }) => [
     ...seeds.map((values) => element("path", { d: dot(values), class: `dot kind${kind}` })),
     ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
@@ -99,7 +99,7 @@ function drawRace(rows, { arms, chance }, { arm, beside, epoch }) {
     const seeds = arms[name].map((run) => run.test_accuracy[epoch]);
     const kind = { [beside]: "kind1", [arm]: "kind0" }[name] ?? "other";
     svg.replaceChildren(element("path", { d: `M${100 * chance} 0V10`, class: "chance" }),
-      ...seeds.map((seed) => element("path", { d: `M${100 * seed} 5h0`, class: `dot ${kind}` })));
+      ...seeds.map((seed) => element("path", { d: spot(100 * seed, 5), class: `dot ${kind}` })));
     value.textContent = figure(meanOf(seeds));
     row.setAttribute("aria-pressed", name === arm);
   }

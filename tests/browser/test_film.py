@@ -121,7 +121,7 @@ def check_charts(read, moment):
             np.testing.assert_allclose(points_of(whole), spots, atol=1e-9)
             np.testing.assert_allclose(points_of(line), spots[: moment + 1], atol=1e-9)
             np.testing.assert_allclose(
-                points_of(dot.removesuffix("h0")), spots[[moment]], atol=1e-9
+                points_of(dot.removesuffix("h0.01")), spots[[moment]], atol=1e-9
             )
 
 

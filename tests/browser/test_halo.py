@@ -168,7 +168,7 @@ def check_chart(lines, wanted, tiles):
         np.testing.assert_allclose(points[:, 0], 100 * np.log(t) / np.log(tiles[-1]), atol=0.01)
         heights = 98 - 96 * np.log(ratio) / np.log(max(ends))
         np.testing.assert_allclose(points[:, 1], heights, atol=0.01)
-        assert dot == "M{}h0".format(line[1:].split("L")[at])
+        assert dot == "M{}h0.01".format(line[1:].split("L")[at])
 
 
 @pytest.fixture

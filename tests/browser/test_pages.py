@@ -17,6 +17,12 @@ WIDE = """() => [...document.querySelectorAll("body *")]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.checkVisibility())
     .slice(0, 3).map(e => e.outerHTML.slice(0, 120))"""
 
+# The boxes of code that scroll sideways.
+OVERFULL = """() => [...document.querySelectorAll("pre")].flatMap((box) => {
+  for (let fold = box; (fold = fold.closest("details:not([open])")); fold.open = true);
+  return box.scrollWidth > box.clientWidth ? [box.textContent.slice(0, 200)] : [];
+})"""
+
 STRETCHED = """async () => {
   const images = [...document.querySelectorAll("main img")];
   images.forEach((image) => (image.loading = "eager"));
@@ -47,6 +53,8 @@ def test_page_is_accessible_narrow_and_silent(open_page, server, name):
         page.emulate_media(color_scheme=mode)
         page.wait_for_function("mode => document.documentElement.dataset.theme === mode", arg=mode)
         assert_accessible(page, mode)
+    page.set_viewport_size({"width": 1265, "height": 800})  # 1280 less a scrollbar
+    assert page.evaluate(OVERFULL) == []
     page.set_viewport_size({"width": 390, "height": 844})
     page.evaluate("() => scrollTo(500, 0)")
     scrolled = page.evaluate("() => scrollX")

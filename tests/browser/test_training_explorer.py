@@ -92,7 +92,7 @@ def check_race(rows, task, arm, epoch):
     chance = 1 / len(load(task).classes)
     for name, (line, dots, said, pressed) in rows.items():
         wanted = [log[epoch]["test_accuracy"] for log in logs(task, name)]
-        at = [float(re.fullmatch(r"M(\S+) 5h0", dot)[1]) for dot in dots]
+        at = [float(re.fullmatch(r"M(\S+) 5h0.01", dot)[1]) for dot in dots]
         np.testing.assert_allclose(at, 100 * np.array(wanted))
         assert float(re.fullmatch(r"M(\S+) 0V10", line)[1]) == pytest.approx(100 * chance)
         assert number(said) == pytest.approx(np.mean(wanted), abs=6e-4)

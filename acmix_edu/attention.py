@@ -69,6 +69,7 @@ def reflect(positions: torch.Tensor, size: int) -> torch.Tensor:
         tensor([2, 0, 1])
     """
     period = 2 * (size - 1) + 1 // size  # at least 1
+    positions = positions.abs()  # as far on the other side; OpenVINO rounds −3 / 4 to zero
     folded = positions - positions.div(period, rounding_mode="floor") * period  # ONNX knows it
     return torch.minimum(folded, period - folded)
 

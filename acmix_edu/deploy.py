@@ -66,7 +66,7 @@ class DeployedACmix(nn.Module):
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.convolution = convolution
         for name, tensor in _composed(module, convolution).items():
-            self.register_buffer(name, tensor.to(module.conv1.weight))
+            self.register_buffer(name, tensor.to(module.conv1.weight).contiguous())
         self.size = None if size is None else pair("size", size)
         self.register_buffer("position", None, persistent=False)
         _fix_position(self)

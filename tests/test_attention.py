@@ -29,6 +29,17 @@ def test_reflection_is_numpys(size, pad):
     assert reflect_indices(size, pad).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_reflection_divides_no_negative_number(size, monkeypatch):
+    """Runtimes of exported graphs do not agree on how to round −3 / 4 down."""
+    divide = torch.Tensor.div
+    monkeypatch.setattr(
+        torch.Tensor, "div", lambda a, b, rounding_mode: divide(a, b, rounding_mode="trunc")
+    )
+    expected = np.pad(np.arange(size), 11, mode="reflect")
+    assert reflect_indices(size, 11).tolist() == expected.tolist()
+
+
 def test_reflect_pad_pads_rows_and_columns():
     f = torch.randn(2, 3, 2, 5)
     expected = np.pad(f.numpy(), ((0, 0), (0, 0), (4, 4), (4, 4)), mode="reflect")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import prune
 
@@ -30,6 +31,13 @@ def trained(**options) -> ACmix:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
     return module
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_state_is_one_that_safetensors_takes(form, tmp_path):
+    state = deploy(trained(), convolution=form).state_dict()
+    save_file(state, tmp_path / "state.safetensors")  # contiguous tensors only
+    assert load_file(tmp_path / "state.safetensors").keys() == state.keys()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch._decomp import core_aten_decompositions
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim
@@ -462,6 +463,20 @@ def test_exported_with_an_open_size(form, options):
     for size in ((40, 34), (33, 47), (48, 18), (8, 8), (3, 40), (17, 3)):
         x = torch.randn(3, 8, *size)
         torch.testing.assert_close(program.module()(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(24, 20), (9, 7)])
+def test_an_export_holds_core_operators_only(form, size):
+    """Those are what ExecuTorch, LiteRT and their like know."""
+    module, x = randomised(8, 8), torch.randn(2, 8, *size)
+    program = torch.export.export(FORMS[form](module, size), (x,))
+    program = program.run_decompositions(core_aten_decompositions())
+    torch.testing.assert_close(program.module()(x), unfolded(module)(x), rtol=1e-4, atol=1e-5)
+    called = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
+    others = {str(target) for target in called if torch.Tag.core not in target.tags}
+    assert others <= {"aten._assert_tensor_metadata.default"}
 
 
 @pytest.mark.parametrize("form", ["module", "deployed"])

@@ -7,7 +7,7 @@ the key in row y and column x counts $m_H(i, y)\cdot m_W(j, x)$ times.
 
 import torch
 
-from acmix_edu.attention import reflect_indices
+from acmix_edu.attention import reflect
 from acmix_edu.checks import odd_kernel, whole_number
 
 
@@ -40,10 +40,9 @@ def multiplicity(
                 [0, 1, 1, 1],
                 [0, 0, 2, 1]])
     """
-    k = odd_kernel("kernel_size", kernel_size)
+    size, k = whole_number("size", size), odd_kernel("kernel_size", kernel_size)
     stride, dilation = whole_number("stride", stride), whole_number("dilation", dilation)
-    reach = dilation * (k // 2)
-    line = reflect_indices(size, reach, device)
-    window = line.unfold(0, 2 * reach + 1, stride)[:, ::dilation]  # [⌈H/s⌉, k]
-    counts = torch.zeros(window.shape[0], size, dtype=torch.int64, device=device)
-    return counts.scatter_add_(1, window, torch.ones_like(window))
+    offsets = torch.arange(-(k // 2), k // 2 + 1, device=device) * dilation
+    centres = torch.arange(0, size, stride, device=device)
+    window = reflect(centres[:, None] + offsets, size)  # [⌈H/s⌉, k]
+    return (window[..., None] == torch.arange(size, device=device)).sum(1)

@@ -95,8 +95,8 @@ def halo_attention(
     (tile_row, row), (tile_column, column) = rows.home, columns.home
     tile = tile_row[:, None] * columns.queries.shape[0] + tile_column
     place = row[:, None] * columns.queries.shape[1] + column
-    home = tile * out.shape[2] + place  # where each output pixel was computed
-    out = out.flatten(1, 2).index_select(1, home.flatten())
+    home = place * around.shape[0] + tile  # where each output pixel was computed
+    out = out.transpose(1, 2).flatten(1, 2).index_select(1, home.flatten())
     return out.transpose(1, 2).reshape(*v.shape[:-2], *home.shape)
 
 
@@ -122,10 +122,11 @@ def band_attention(
     """
     check_maps(q, k, v, kernel_size, None, stride, dilation)
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
-    log_rows, log_columns = (
-        multiplicity(size, kernel_size, stride, dilation, q.device).type_as(q).log()
-        for size in (height, width)
-    )
+    logs = {
+        size: multiplicity(size, kernel_size, stride, dilation, q.device).type_as(q).log()
+        for size in {height, width}
+    }
+    log_rows, log_columns = logs[height], logs[width]
     q = q[..., ::stride, ::stride]
     maps = [f.reshape(-1, *f.shape[-3:]) for f in (q, k, v)]
     bands = []

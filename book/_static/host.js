@@ -98,7 +98,7 @@
     }
   }
 
-  // Each starts when it comes near the window; all of them, where the address names one.
+  // Each starts when it comes near the window; all of them where the address names one, and to print.
   const waiting = new Map(scripts(VIEW).map((script) => [script.parentElement, script]));
   const near = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) =>
@@ -110,8 +110,10 @@
     waiting.delete(place);
   }
 
-  const startNamed = () => { if (location.hash.includes(":")) [...waiting.keys()].forEach(start); };
+  const startAll = () => [...waiting.keys()].forEach(start);
+  const startNamed = () => { if (location.hash.includes(":")) startAll(); };
   addEventListener("hashchange", startNamed);
+  addEventListener("beforeprint", startAll);
   startNamed();
   for (const place of waiting.keys()) {
     const message = place.querySelector(".explorer-message");

@@ -116,6 +116,18 @@ def test_without_javascript_an_explorer_says_so(open_page, server):
     page.locator(".explorer-message").first.wait_for(state="visible")
 
 
+def test_on_paper_there_are_no_holes(page, server):
+    """To print, every explorer starts; one that is not there yet takes the room of a line."""
+    page.goto(f"{server}/book/05_acmix.html")
+    waiting = page.locator(".explorer:has(> .explorer-message)")
+    page.emulate_media(media="print")
+    heights = [place.bounding_box()["height"] for place in waiting.all()]
+    assert heights and max(heights) < 40, heights
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    for place in page.locator("div.explorer").all():
+        place.locator(".acmix-explorer").wait_for()
+
+
 def test_launch_buttons_open_notebooks_that_exist(built_book):
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     repository, branch = config["repository"]["url"], config["repository"]["branch"]

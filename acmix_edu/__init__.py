@@ -40,10 +40,6 @@ from acmix_edu.attention import (  # isort: skip
 # Both on one set of projections (chapter 05)
 from acmix_edu.acmix import ACmix  # isort: skip
 
-# Into a network and out of training; acmix_edu.fast holds what ACmix runs on (chapter 07)
-from acmix_edu.replace import replace_conv3x3  # isort: skip
-from acmix_edu.deploy import DeployedACmix, deploy  # isort: skip
-
 # In a network (chapter 06)
 from acmix_edu.resnet import (  # isort: skip
     Bottleneck,
@@ -65,6 +61,10 @@ from acmix_edu.cost import (  # isort: skip
     model_cost,
     total,
 )
+
+# Into a network and out of training; acmix_edu.fast holds what ACmix runs on (chapter 07)
+from acmix_edu.replace import replace_conv3x3  # isort: skip
+from acmix_edu.deploy import DeployedACmix, deploy  # isort: skip
 
 __version__ = "0.2.0"
 

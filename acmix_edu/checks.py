@@ -104,9 +104,11 @@ def alike(name: str, x: torch.Tensor, other: str, y: torch.Tensor) -> None:
             f"{name} must be on the device of {other}, {y.device}, but it is on {x.device}; "
             f"move one of them, for example with {name}.to({str(y.device)!r})."
         )
+    if x.dtype == y.dtype:
+        return
     castable = torch.float64 not in (x.dtype, y.dtype)  # which autocast leaves alone
     autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
-    if x.dtype != y.dtype and not (autocast and castable):
+    if not (autocast and castable):
         raise TypeError(
             f"{name} must have the dtype of {other}, {y.dtype}, but {x.dtype} came; convert one of "
             f"them, for example with {name}.to({y.dtype})"
@@ -170,11 +172,8 @@ def _without_features(f: torch.Tensor) -> torch.Size:
 
 def fitting_state(module: torch.nn.Module, state: dict, prefix: str, errors: list[str]) -> None:
     """Say what an ACmix's state was saved from if its shapes are others; PyTorch names each."""
-    came = {name: state.get(prefix + name) for name in module.state_dict()}
-    if any(
-        isinstance(came[name], torch.Tensor) and came[name].shape != own.shape
-        for name, own in module.state_dict().items()
-    ):
+    came = ((state.get(prefix + name), own) for name, own in module.named_parameters())
+    if any(isinstance(value, torch.Tensor) and value.shape != own.shape for value, own in came):
         errors.append(
             f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
             "build it with the in_planes, out_planes, head and kernel_conv that the state was "

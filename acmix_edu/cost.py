@@ -4,13 +4,12 @@ One multiply-add is one multiplication with its addition (a "FLOP" in most paper
 Activations are the numbers that a stage writes, in the unfold form, for a batch of one.
 """
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from acmix_edu.acmix import ACmix
+from acmix_edu.acmix import ACmix, copied
 from acmix_edu.checks import divisible, odd_kernel, whole_numbers
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.depthwise import LearnableShift
@@ -187,7 +186,8 @@ def model_cost(
 
     Layers of other kinds are not counted. The network runs once on the meta device, where nothing
     is computed, to learn the sizes. As in the tables of most papers, multiply-adds are those of
-    convolutions, linear layers and attention; batch norm counts its parameters only.
+    convolutions, linear layers and attention; batch norm counts its parameters only. A subclass of
+    ACmix counts as an ACmix, whatever it leaves out or adds.
 
     Args:
         model: takes ``[1, channels, height, width]``. It is left as it is.
@@ -206,7 +206,7 @@ def model_cost(
     if any(isinstance(module, DeployedACmix) for module in model.modules()):
         raise ValueError("model is deployed, which is not counted; pass the model before deploy.")
     shape = whole_numbers(channels=channels, height=height, width=width)
-    twin = copy.deepcopy(model).to("meta", torch.float32).eval()
+    twin = copied(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
     inside = {child for a in twin.modules() if isinstance(a, ACmix) for child in a.children()}
     for name, module in twin.named_modules():
@@ -240,5 +240,5 @@ def _module_cost(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Cost:
     parameters = sum(p.numel() for p in module.parameters())
     if isinstance(module, nn.BatchNorm2d):
         return Cost(parameters, 0, y.numel())
-    pixels = y.numel() // y.shape[-1 if isinstance(module, nn.Linear) else 1]
+    pixels = y.numel() // y.shape[-1 if isinstance(module, nn.Linear) else -3]
     return Cost(parameters, module.weight.numel() * pixels, y.numel())

@@ -1,13 +1,11 @@
 r"""ACmix for inference: what does not depend on the input is multiplied out once."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
-from acmix_edu.acmix import ACmix, computes_as_usual, is_hooked
+from acmix_edu.acmix import ACmix, computes_as_usual, copied, is_hooked
 from acmix_edu.attention import position_map
 from acmix_edu.checks import alike, feature_map, pair
 from acmix_edu.fast.halo import is_known
@@ -61,6 +59,7 @@ class DeployedACmix(nn.Module):
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
+        module = copied(module).eval()  # spectral norm changes with each use in training
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
@@ -72,7 +71,7 @@ class DeployedACmix(nn.Module):
         _fix_position(self)
         self.register_load_state_dict_post_hook(_fix_position)
         for name, value in vars(module).items():  # and YOLO's i, f, type
-            if not name.startswith("_"):
+            if not name.startswith("_") and name not in self._buffers:
                 vars(self).setdefault(name, value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -154,7 +153,7 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
         raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
     if isinstance(model, ACmix):
         return DeployedACmix(model, size, convolution).eval()
-    model = copy.deepcopy(model)
+    model = copied(model)
 
     def make(_, module):
         return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None

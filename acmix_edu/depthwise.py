@@ -124,7 +124,7 @@ class LearnableShift(nn.Module):
     Args:
         dims: d, the number of groups.
         kernel_size: k, odd.
-        kernels: N, the outputs of a group.
+        kernels: N, the outputs of a group, each with a set of k² kernels.
         stride: of the convolution; the output side is ⌈side/stride⌉.
 
     Shape:
@@ -149,8 +149,11 @@ class LearnableShift(nn.Module):
 
     def reset_parameters(self) -> None:
         """Set every kernel back to its shift."""
-        with torch.no_grad(), self.weight.device:
-            self.weight.copy_(shift_kernels(self.kernel_size).expand_as(self.weight))
+        k = self.kernel_size
+        with torch.no_grad():  # one by one: a weight that FSDP shards takes nothing else
+            self.weight.zero_()
+            for t in range(k * k):
+                self.weight[:, t, t // k, t % k].fill_(1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         feature_map("maps", maps, self.dims * self.kernel_size**2)

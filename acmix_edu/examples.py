@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import floating, whole_number
@@ -25,6 +26,14 @@ def small_kernel() -> torch.Tensor:
     return torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
 
 
+def blank(module: ACmix) -> ACmix:
+    """Set all weights to zero but α, β and the shift kernels."""
+    for name, parameter in module.named_parameters():
+        if name.startswith(("conv", "fc")):
+            nn.init.zeros_(parameter)
+    return module
+
+
 def small_acmix() -> ACmix:
     """Return an ACmix for the small map that can be followed by hand: N = 2, k = 3, d = 1.
 
@@ -33,12 +42,8 @@ def small_acmix() -> ACmix:
     weights of :func:`small_kernel` divided by 45, its sum; the shift kernels are one-hot.
     There is no position term and there are no biases.
     """
-    module = ACmix(1, 2, kernel_att=3, head=2, kernel_conv=3)
+    module = blank(ACmix(1, 2, kernel_att=3, head=2, kernel_conv=3))
     with torch.no_grad():
-        for parameter in (*module.conv1.parameters(), *module.conv2.parameters(),
-                          *module.conv3.parameters(), *module.conv_p.parameters(),
-                          module.fc.weight):  # fmt: skip
-            parameter.zero_()
         module.conv1.weight[:, 0, 0, 0] = torch.tensor([0.25, 0.25])
         module.conv2.weight[:, 0, 0, 0] = torch.tensor([0.25, -0.25])
         module.conv3.weight[:, 0, 0, 0] = torch.tensor([1.0, 1.0])
@@ -126,18 +131,14 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
     (centre minus the mean of the neighbours) on the values, the shift kernels are one-hot: it
     finds edges.
     """
-    module = ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv)
+    module = blank(ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv))
     scale = 2 * torch.tensor(SHARPNESS).sqrt()  # (2√s)²/√d = 2s, and q·k holds −½|difference|²
     with torch.no_grad():
-        for convolution in (module.conv1, module.conv2, module.conv3, module.conv_p):
-            convolution.weight.zero_()
-            convolution.bias.zero_()
         for n in range(4):
             rows = slice(4 * n, 4 * n + 4)
             module.conv1.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
             module.conv2.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
             module.conv3.weight[rows, :, 0, 0] = torch.eye(4)
-        module.fc.weight.zero_()
         others = max(kernel_conv**2 - 1, 1)
         module.fc.weight[:, 8, 0, 0] = -1.0 / others
         module.fc.weight[kernel_conv**2 // 2, 8, 0, 0] = 1.0

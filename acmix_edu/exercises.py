@@ -61,14 +61,11 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
 def _equal(answer, expected) -> bool:
     """Compare by kind: tensors by shape and value, tuples item by item, numbers by value.
 
-    A line of numbers may be a tuple, a list, an array or a tensor, and 6.0 is 6.
+    Numbers in rows may be tuples, lists, an array or a tensor, and 6.0 is 6.
     """
     if isinstance(expected, torch.Tensor):
-        return (
-            isinstance(answer, torch.Tensor)
-            and answer.shape == expected.shape
-            and _close(answer, expected)
-        )
+        answer = _as_tensor(answer)
+        return answer is not None and answer.shape == expected.shape and _close(answer, expected)
     if isinstance(expected, tuple | list):
         answer = answer.tolist() if _is_readable(answer) else answer
         return (
@@ -87,6 +84,16 @@ def _equal(answer, expected) -> bool:
     if isinstance(expected, int):
         return isinstance(answer, Real) and bool(answer == expected)
     return type(answer) is type(expected) and answer == expected
+
+
+def _as_tensor(answer) -> torch.Tensor | None:
+    """Return an array, or lists of numbers, as a tensor; None for what is neither."""
+    if not isinstance(answer, torch.Tensor | np.ndarray | list | tuple):
+        return None
+    try:
+        return torch.as_tensor(answer)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _is_readable(answer) -> bool:

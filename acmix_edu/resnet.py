@@ -13,7 +13,10 @@ WIDTHS = (64, 128, 256, 512)
 
 
 def conv3x3(planes: int, stride: int = 1) -> nn.Conv2d:
-    """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias."""
+    """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias.
+
+    The second number is the stride: the input and the output are equally wide.
+    """
     planes, stride = whole_number("planes", planes), whole_number("stride", stride)
     return nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
 

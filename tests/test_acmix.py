@@ -8,8 +8,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from conftest import check_published
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from acmix_edu import ACmix, local_attention, shift_and_sum, split_heads
 from acmix_edu.examples import small_acmix, small_kernel, small_map
@@ -418,6 +421,28 @@ def test_what_was_made_on_the_meta_device_starts_as_usual():
     assert all(p.isfinite().all() for p in layer.parameters())
     assert layer.rate1.item() == layer.rate2.item() == 0.5
     assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight)
+
+
+def test_shards_start_as_the_whole():
+    """As after ``fully_shard`` on the meta device, with one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        layer = ACmix(8, 8).dep_conv
+        whole = layer.weight.detach().clone()
+        layer.weight.data.fill_(torch.nan)
+        shard = distribute_tensor(layer.weight.data, init_device_mesh("cpu", (1,)), [Shard(0)])
+        layer.weight = torch.nn.Parameter(shard)
+        layer.reset_parameters()
+        assert torch.equal(layer.weight.full_tensor(), whole)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_state_is_checked_without_being_saved():
+    layer, saved = ACmix(4, 4), []
+    layer.register_state_dict_post_hook(lambda *_: saved.append(1))
+    layer.load_state_dict(ACmix(4, 4).state_dict())
+    assert not saved
 
 
 def test_float64_beside_float32_is_refused_under_autocast_too():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import (
@@ -199,6 +200,23 @@ def test_hooks_and_kernels_do_not_matter():
     model[0].register_forward_hook(lambda module, inputs, out: out.sum().item())
     assert model_cost(model, 8, 8) == model_cost(plain, 8, 8)
     assert len(model[0]._forward_hooks) == 1 and model[0].backend == "triton"
+
+
+def test_weights_that_are_computed_and_belong_to_a_graph():
+    model = nn.Sequential(ACmix(3, 8))
+    plain = model_cost(model, 8, 8)
+    prune.l1_unstructured(model[0].fc, "weight", amount=0.5)
+    model(torch.randn(1, 3, 8, 8)).sum().backward()
+    assert model_cost(model, 8, 8) == plain
+
+
+def test_a_convolution_of_one_image_without_a_batch():
+    class Single(nn.Sequential):
+        def forward(self, x):
+            return self[0](x[0])
+
+    single, plain = (kind(nn.Conv2d(3, 4, 3)) for kind in (Single, nn.Sequential))
+    assert model_cost(single, 8, 10) == model_cost(plain, 8, 10)
 
 
 def test_an_input_by_name_is_counted():

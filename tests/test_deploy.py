@@ -121,6 +121,22 @@ def test_weights_are_read_through_their_attributes(form):
     module(x).square().mean().backward()
     optimizer.step()  # what pruning and weight norm compute is older than this
     torch.testing.assert_close(deploy(module, None, form)(x), module(x))
+    network = nn.Sequential(module)
+    network(x).sum().backward()  # what they compute belongs to a graph now
+    torch.testing.assert_close(deploy(network, None, form)(x), network(x))
+    torch.testing.assert_close(DeployedACmix(module, None, form)(x), module(x))
+
+
+def test_spectral_norm_is_that_of_evaluation_and_left_alone():
+    """In training each use of such a weight changes it."""
+    module, x = trained(), torch.randn(1, 6, 9, 8).double()
+    nn.utils.parametrizations.spectral_norm(module.conv1)
+    before = copy.deepcopy(module.state_dict())
+    composed = [deploy(module), deploy(nn.Sequential(module))]
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert module.training
+    for layer in composed:
+        torch.testing.assert_close(layer(x), module.eval()(x))
 
 
 def test_what_is_compiled_is_deployed_without_its_compiled_call():
@@ -188,7 +204,8 @@ def test_inputs_are_checked():
 def test_what_a_framework_wrote_on_a_layer_stays():
     """YOLO's parsers number the layers: model[i].f says whose output layer i takes."""
     net = nn.Sequential(ACmix(8, 8))
-    net[0].i, net[0].f, net[0].type = 4, -1, "ACmix"
+    net[0].i, net[0].f, net[0].type, net[0].rate = 4, -1, "ACmix", "no tensor"
     for layer in (deploy(net)[0], deploy(net[0])):
         assert isinstance(layer, DeployedACmix)
         assert (layer.i, layer.f, layer.type, layer.training) == (4, -1, "ACmix", False)
+        assert layer(torch.randn(1, 8, 5, 5)).shape == (1, 8, 5, 5)

@@ -147,6 +147,12 @@ def test_colour_acmix_is_bilateral_filters_and_a_laplacian():
         (torch.tensor([True]), torch.tensor([True]), True),
         (torch.tensor([math.nan]), torch.tensor([1.0]), False),
         (torch.ones(2, device="meta"), torch.ones(2), False),
+        ([[0, 1], [2, 3]], torch.tensor([[0.0, 1.0], [2.0, 3.0]]), True),
+        (np.array([[0, 1]]), torch.tensor([[0.0, 1.0]]), True),
+        ([0, 1], torch.tensor([[0.0, 1.0]]), False),
+        ([[0], [1, 2]], torch.tensor([0.0]), False),
+        (["a"], torch.tensor([0.0]), False),
+        (1.0, torch.tensor(1.0), False),
     ],
 )
 def test_check_judges(answer, expected, right, capsys):

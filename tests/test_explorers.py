@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parametrizations, prune
 from traitlets import TraitError
 
 from acmix_edu import ACmix, explorers
@@ -271,6 +272,13 @@ def test_takes_integers_of_numpy(module):
         module, torch.rand(3, 9, 14), head=np.int64(1), pixel=np.array([4, 6]).tolist()
     )
     assert (explorer.head, explorer.pixel) == (1, (4, 6))
+
+
+def test_refuses_weights_that_are_computed_from_others(module):
+    parametrizations.weight_norm(module.conv1)
+    prune.l1_unstructured(module.fc, "weight", amount=0.5)
+    with pytest.raises(TypeError, match=r"but conv1.weight, fc.weight is computed .* or left out"):
+        MixingExplorer(module, torch.rand(3, 9, 14))
 
 
 def test_sends_float32_whatever_the_default_and_the_module(module):

@@ -80,6 +80,16 @@ def test_sends_image_and_kernels(own):
             np.testing.assert_array_equal(sent[first:end], own.current_kernel().flatten().numpy())
 
 
+def test_sends_float32_whatever_the_default():
+    expected = UnfoldExplorer().image
+    torch.set_default_dtype(torch.float64)
+    try:
+        explorer = UnfoldExplorer()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert explorer.image == expected and explorer.current_image().dtype == torch.float32
+
+
 def test_results_are_copies(own):
     own.current_kernel().zero_()
     own.current_image().zero_()

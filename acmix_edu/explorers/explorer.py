@@ -106,7 +106,7 @@ def packed(groups: dict[str, dict[str, torch.Tensor]]) -> tuple[bytes, dict]:
             places[group][name] = [first, first + value.numel()]
             parts.append(value.flatten())
             first += value.numel()
-    return torch.cat(parts).numpy().tobytes(), places
+    return torch.cat(parts).float().numpy().tobytes(), places
 
 
 def frozen(module: ACmix) -> ACmix:
@@ -115,6 +115,13 @@ def frozen(module: ACmix) -> ACmix:
         raise TypeError(
             f"module must be an acmix_edu.ACmix, but a {type(module).__name__} came; "
             "pass ACmix(in_planes, out_planes), or one layer of your network."
+        )
+    missing = set(ACmix(1, 1, head=1).state_dict()) - set(module.state_dict())
+    if missing:
+        raise TypeError(
+            f"module must hold its weights as they are, but {', '.join(sorted(missing))} is "
+            "computed from others or left out; make it permanent first, for example with "
+            "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove."
         )
     return copy.deepcopy(module).float().cpu().requires_grad_(False)
 

@@ -53,7 +53,8 @@ class FilmExplorer(Explorer):
     noisy = traitlets.Float(read_only=True).tag(sync=True)  # PSNR of the picture as it comes
 
     def __init__(self, moment: int = 0):
-        from acmix_edu.training.denoise import held_out, psnr  # after the package: it runs, too
+        # Here, and not above: what `python -m` runs must not be imported by its package first.
+        from acmix_edu.training.denoise import held_out, psnr
 
         films = {start: evenly(film(start), MOMENTS) for start in STARTS}
         self._kernels = torch.stack([

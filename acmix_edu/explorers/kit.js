@@ -182,7 +182,7 @@ export function figure(value) {
   const size = Math.abs(value);
   const text = size === 0 || size >= 0.001 ? value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3)
     : value.toExponential(1);
-  return text.replace("-", "−").replace("e-", "e−").replace("−0.000", "0.000");
+  return text.replace("-", "−").replace("e-", "e−");
 }
 
 // [smallest, largest], leaving out what is not a number.

@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import whole_number
-from acmix_edu.examples import colour_features, photograph
+from acmix_edu.examples import blank, colour_features, photograph
 from acmix_edu.fast import triton_attention
 
 ROUNDS, SECONDS = 9, 10  # the most turns of each form; none begins after so many seconds
@@ -181,10 +181,8 @@ def _legible_acmix(channels: int, setting: dict, backend: str) -> ACmix:
     """Like :func:`acmix_edu.examples.colour_acmix`: attention smooths, convolution finds edges."""
     sizes = {name: setting[name] for name in ("kernel_att", "kernel_conv", "dilation")}
     backend = None if backend == "fastest" else backend
-    module = ACmix(channels, channels, head=setting["heads"], backend=backend, **sizes)
+    module = blank(ACmix(channels, channels, head=setting["heads"], backend=backend, **sizes))
     state, d, window = module.state_dict(), module.head_dim, module.kernel_conv**2
-    for name in state:
-        state[name].mul_(not name.startswith(("conv", "fc")))
     same = torch.eye(d, channels).repeat(module.head, 1)[..., None, None]
     sharp = math.sqrt(8 * SHARPNESS / math.sqrt(d))  # every head holds d/4 copies of the features
     for name, scale in (("conv1", sharp), ("conv2", sharp), ("conv3", 1)):

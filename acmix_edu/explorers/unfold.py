@@ -129,7 +129,7 @@ def _picture(image, own) -> torch.Tensor:
 
 
 def _brightness(image: torch.Tensor) -> torch.Tensor:
-    return (image * torch.tensor(BRIGHTNESS)[:, None, None]).sum(0, keepdim=True)
+    return (image * image.new_tensor(BRIGHTNESS)[:, None, None]).sum(0, keepdim=True)
 
 
 def _one_kernel(kernel) -> torch.Tensor:

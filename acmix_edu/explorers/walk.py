@@ -146,7 +146,8 @@ STEPS = (
     ),
     Step(
         "Mix", "F_out", "F_out = α F_att + β F_conv", {"out": OUTPUT},
-        ("return alpha.type_as(out_att) * out_att + beta.type_as(out_conv) * out_conv",),
+        ("scaled = beta.type_as(out_conv) * out_conv",
+         "return torch.addcmul(scaled, alpha.type_as(out_att), out_att)"),
         "acmix.ACmix.mix",
         "Two learned numbers weigh the paths, channel by channel.",
     ),

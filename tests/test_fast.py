@@ -15,6 +15,7 @@ from acmix_edu.fast import (
     band_attention,
     compose,
     grouped_convolution,
+    halo,
     halo_attention,
     local_attention,
     multiplicity,
@@ -307,6 +308,23 @@ def test_triton_says_why_it_cannot_run():
     maps = torch.randn(3, 1, 4, 5, 5)
     with pytest.raises(RuntimeError, match=r"backend='triton' cannot be used: .*cpu.*Leave"):
         local_attention(*maps, 3, backend="triton")
+
+
+def test_many_images_and_tiles_are_taken_in_parts(monkeypatch):
+    """A GPU's grid holds 65,535 of them."""
+    monkeypatch.setattr(halo, "MOST", 3)
+    attend, sizes = F.scaled_dot_product_attention, []
+
+    def noted(q, *rest, **named):
+        sizes.append(q.shape[:2])
+        return attend(q, *rest, **named)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    maps = list(torch.randn(3, 7, 4, 17, 9, dtype=torch.float64))
+    ours = with_gradients(lambda *f: halo_attention(*f, 5), maps)
+    assert len(sizes) == 3 * 2 and max(map(max, sizes)) == 3
+    for a, b in zip(ours, with_gradients(lambda *f: by_definition(*f, 5), maps), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize(

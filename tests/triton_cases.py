@@ -277,8 +277,19 @@ def test_transforms_are_left_to_pytorch():
     assert module(x).shape == x.shape
 
 
-def test_the_gradient_of_the_weight_in_more_blocks_than_parts():
-    check_convolution((2, 16, 1, 33, 32), 1, 1, "BCHW", 0)
+@pytest.mark.parametrize(
+    ("batch", "side", "programs", "parts"),
+    [
+        (2, 33, 5, 5),  # 66 blocks of pixels, in 5 parts
+        (5, 33, 200, 66 * 3),  # the images in 3 parts, of which two hold two images
+        (7, 4, 3, 3),  # one block
+    ],
+)
+def test_the_parts_of_the_gradient_of_the_weight(batch, side, programs, parts, monkeypatch):
+    monkeypatch.setattr(triton_convolution, "PROGRAMS", programs)
+    maps_of = torch.zeros(3, batch, 16, 1, side, 32)
+    assert len(triton_convolution.weight_gradient(maps_of, maps_of[0], 1, 1)) == parts
+    check_convolution((batch, 16, 1, side, 32), 1, 1, "BCHW", 0)
 
 
 def test_autocast_decides_the_dtype():

@@ -18,6 +18,7 @@ from acmix_edu.fast.border import multiplicity
 from acmix_edu.fast.triton_base import is_exporting
 
 TILE = 8
+MOST = 65535  # images, or tiles, that PyTorch's attention takes at once on a GPU
 
 
 class Tiles(NamedTuple):
@@ -89,15 +90,22 @@ def halo_attention(
     near = rows.near[:, None, :, None] & columns.near[:, None, :]
     bias = q.new_zeros(near.shape).masked_fill(~near, -math.inf)
     bias = bias.flatten(2).flatten(0, 1)  # [t², u²]
-    out = F.scaled_dot_product_attention(
-        queries, _gather(k, around), _gather(v, around), attn_mask=bias
-    )
+    out = _attend(queries, _gather(k, around), _gather(v, around), bias)
     (tile_row, row), (tile_column, column) = rows.home, columns.home
     tile = tile_row[:, None] * columns.queries.shape[0] + tile_column
     place = row[:, None] * columns.queries.shape[1] + column
     home = place * around.shape[0] + tile  # where each output pixel was computed
     out = out.transpose(1, 2).flatten(1, 2).index_select(1, home.flatten())
     return out.transpose(1, 2).reshape(*v.shape[:-2], *home.shape)
+
+
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Attend within every tile, ``[images, tiles, tokens, d]``, in parts where they are many."""
+    for dim in (0, 1):
+        if is_known(q.shape[dim]) and q.shape[dim] > MOST:
+            parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
+            return torch.cat([_attend(*part, bias) for part in parts], dim)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def band_attention(

@@ -401,6 +401,7 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
             TILE=TILE, BLOCK=tuple(block), STEPS=steps, WHOLE=whole,
             ALIKE=pair[0].stride() == pair[1].stride(),
             PRECISION="tf32" if tf32 else "ieee", num_warps=warps, num_stages=1,
+            enable_fp_fusion=True,
         )  # fmt: skip
 
 

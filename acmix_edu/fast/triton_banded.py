@@ -194,7 +194,7 @@ def convolve(maps, weight, out, turned: bool) -> None:
             tuple(in_aligns(f, align) for f in maps), in_aligns(out, align),
             MAPS=len(maps), INPUTS=maps[0].shape[1], OUTPUTS=outputs, BLOCK=block,
             SIZE=weight.shape[-1], WIDE=WIDE, COLUMNS=COLUMNS, LINES=lines, ALIGN=align,
-            TURNED=turned, num_warps=WARPS, num_stages=1,
+            TURNED=turned, num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip
 
 
@@ -212,6 +212,6 @@ def weight_gradient(maps, grad_out, size: int) -> torch.Tensor:
             tuple(maps), grad_out, parts, height, width, tiles,
             tuple(in_aligns(f, align) for f in maps), in_aligns(grad_out, align), parts.stride(),
             MAPS=len(maps), HEADS=heads, BLOCK=block, SIZE=size, WIDE=WIDE, COLUMNS=COLUMNS,
-            LINES=lines, ALIGN=align, num_warps=WARPS, num_stages=1,
+            LINES=lines, ALIGN=align, num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip
     return parts

@@ -25,7 +25,8 @@ from acmix_edu.fast.triton_base import (
     too_large,
 )
 
-MOST_HEADS, MOST_PARTS = 16, 64
+MOST_HEADS = 16
+PROGRAMS = 4096  # about as many share the gradient of the weight
 
 
 @kernel
@@ -79,16 +80,17 @@ def convolution_kernel(
 @kernel
 def weight_gradient_kernel(
     maps, grad_out, parts, batch, height, width, rows, columns, strides, grad_out_strides,
-    parts_strides, blocks, MAPS: tl.constexpr, HEADS: tl.constexpr, PADDED: tl.constexpr,
+    parts_strides, blocks, at_once, MAPS: tl.constexpr, HEADS: tl.constexpr, PADDED: tl.constexpr,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """One position t and one dimension of the weight, over some blocks of pixels of all images."""
+    """One position t and one dimension of the weight, over its share of blocks and images."""
     e, t = tl.program_id(1), tl.program_id(2)
     n = tl.arange(0, PADDED)[:, None]
     parts += tl.program_id(0).to(tl.int64) * parts_strides[0] + e * parts_strides[1]
+    first_image, images_at_once = tl.program_id(0) // at_once, tl.num_programs(0) // at_once
     for s in tl.static_range(MAPS):
         total = tl.zeros([PADDED, PADDED, PIXELS], tl.float32)
-        for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
+        for block in range(tl.program_id(0) % at_once, blocks, at_once):
             pixel = block * PIXELS + tl.arange(0, PIXELS)[None, :]
             i, j = pixel // columns, pixel % columns
             y, x = i * STRIDE + t // SIZE - SIZE // 2, j * STRIDE + t % SIZE - SIZE // 2
@@ -98,7 +100,7 @@ def weight_gradient_kernel(
             grads_at = grad_out + of_grads + n * grad_out_strides[1]
             of_values = e * strides[s][2] + y * strides[s][3] + x * strides[s][4]
             values_at = maps[s] + of_values + n * strides[s][1]
-            for b in range(batch):
+            for b in range(first_image, batch, images_at_once):
                 image = tl.cast(b, tl.int64)
                 grads = tl.load(grads_at + image * grad_out_strides[0], mask=inside, other=0)
                 values = tl.load(values_at + image * strides[s][0], mask=there, other=0)
@@ -130,7 +132,7 @@ def convolve(maps, weight, out, stride: int, turned: bool) -> None:
             tuple(f.stride() for f in maps), out.stride(),
             MAPS=len(maps), INPUTS=maps[0].shape[1], OUTPUTS=outputs, PADDED=padded, SIZE=size,
             STRIDE=stride, TURNED=turned, PIXELS=pixels, DIMS=block_dims,
-            CHANNELS_LAST=channels_last, num_warps=2,
+            CHANNELS_LAST=channels_last, num_warps=2, enable_fp_fusion=True,
         )  # fmt: skip
 
 
@@ -140,15 +142,17 @@ def weight_gradient(maps, grad_out, size: int, stride: int) -> torch.Tensor:
     padded = power_of_two(heads)
     pixels = min(4096 // padded**2, 256, max(16, power_of_two(rows * columns)))
     blocks = -(-rows * columns // pixels)
-    parts_of = min(blocks, MOST_PARTS)
+    most = max(1, PROGRAMS // (dims * size**2))
+    at_once = min(blocks, most)
+    parts_of = at_once * min(batch, most // at_once)
     shape = parts_of, dims, heads, len(maps) * heads, size**2
     parts = torch.empty(shape, dtype=torch.float32, device=grad_out.device)
     with torch.cuda.device_of(grad_out):
         weight_gradient_kernel[parts_of, dims, size**2](
             tuple(maps), grad_out, parts, batch, *maps[0].shape[3:], rows, columns,
             tuple(f.stride() for f in maps), grad_out.stride(), parts.stride(),
-            blocks, MAPS=len(maps), HEADS=heads, PADDED=padded, SIZE=size, STRIDE=stride,
-            PIXELS=pixels, num_warps=2,
+            blocks, at_once, MAPS=len(maps), HEADS=heads, PADDED=padded, SIZE=size, STRIDE=stride,
+            PIXELS=pixels, num_warps=2, enable_fp_fusion=True,
         )  # fmt: skip
     return parts
 

@@ -11,9 +11,9 @@ from acmix_edu.explorers import HaloExplorer
 from acmix_edu.fast import halo
 
 
-def test_starts_with_the_flower_and_the_unfold_form():
+def test_starts_with_the_flower_and_the_smallest_tile_that_shares_keys():
     explorer = HaloExplorer()
-    assert (explorer.tile, explorer.kernel_att) == (1, 7)
+    assert (explorer.tile, explorer.kernel_att) == (2, 7)
     assert explorer.sizes["tiles"] == [1, 2, 4, 7, 8, 14, 28, 56]
     sent = np.frombuffer(explorer.image, np.float32).reshape(3, 56, 56)
     np.testing.assert_array_equal(sent, photograph("flower", 56)[0].numpy())
@@ -22,7 +22,9 @@ def test_starts_with_the_flower_and_the_unfold_form():
 def test_takes_an_image_that_is_not_square():
     explorer = HaloExplorer(torch.rand(3, 18, 12))
     assert explorer.sizes["tiles"] == [1, 2, 3, 6]
-    assert (explorer.tile, explorer.pixel) == (1, (6, 6))
+    assert (explorer.tile, explorer.pixel) == (2, (6, 6))
+    assert HaloExplorer(torch.rand(3, 9, 15)).tile == 3
+    assert HaloExplorer(torch.rand(3, 4, 5)).tile == 1  # there is no other
 
 
 @pytest.mark.parametrize("tile", [1, 2, 4, 7, 8, 14, 28, 56])

@@ -131,7 +131,8 @@ function rowOf(name) {
   return { box, say: (number, words) => { value.textContent = number; why.textContent = words; } };
 }
 
-// Both ratios over the side of the tile, on logarithmic axes that stay while k changes.
+// Both ratios over the side of the tile, on logarithmic axes that stay while k changes. The lines
+// end at the tile that is chosen: what larger ones bring is left to be guessed.
 function chartOf({ tiles, windows, height, width }, choose) {
   const most = tiles.at(-1), ends = [windows[0], windows.at(-1)];
   const top = Math.max(...[1, most].flatMap((t) => ends.flatMap((k) => ratiosOf(t, k))));
@@ -244,13 +245,14 @@ function drawNumbers({ rows, bytes, chart, sizes }, now) {
     + `${sizes.width}: ${mebibytes(now.bytes)}, unfold: ${mebibytes(now.unfolded)}.`
     + ` ${repeated(now)}`;
   const point = (t, n) => [across(t), up(ratiosOf(t, kernel)[n])].map((at) => at.toFixed(2));
+  const reached = tiles.filter((t) => t <= tile);
   const drawn = ["copies", "logits"].flatMap((kind, n) => [
-    element("path", { class: kind, d: `M${tiles.map((t) => point(t, n).join(" ")).join("L")}` }),
+    element("path", { class: kind, d: `M${reached.map((t) => point(t, n).join(" ")).join("L")}` }),
     element("path", { class: `${kind} dot`, d: spot(...point(tile, n)) })]);
   const x = across(tile).toFixed(2);
   svg.replaceChildren(element("path", { class: "cursor", d: `M${x} 0V100` }), ...drawn);
-  svg.setAttribute("aria-label", `Over the side of a tile, 1 to ${tiles.at(-1)}: copies fall, `
-    + `logits per useful logit rise; at ${tile}: ${exact(copies)} and ${exact(logits)}`);
+  svg.setAttribute("aria-label", "Copies of each key and logits per useful logit over the side of "
+    + `a tile, drawn from 1 to ${tile}: there, ${exact(copies)} and ${exact(logits)}`);
 }
 
 // What the halo holds more than once, because it hangs over the border.

@@ -17,15 +17,16 @@ class HaloExplorer(Explorer):
 
     A tile of t×t queries reads (t+k−1)² keys. Shown are how many of its queries use each of
     them, and the mask that leaves k² to one query; written are the copies of each key,
-    $((t+k-1)/t)^2$, and the logits per useful logit, $((t+k-1)/k)^2$.
+    $((t+k-1)/t)^2$, and the logits per useful logit, $((t+k-1)/k)^2$. A chart draws both over t,
+    no further than to the tile that is chosen.
 
     Args:
         image: your own, floats ``[3, H, W]``, at most 128×128 pixels. Left out, it is a flower
             of 56×56.
 
     Traits:
-        - tile: t, a common divisor of H and W. 1 is the unfold form; on a square map, its side
-          is dense attention.
+        - tile: t, a common divisor of H and W; at the start, the smallest but 1. 1 is the unfold
+          form; on a square map, its side is dense attention.
         - kernel_att: k, one of 3, 5, … 13.
         - pixel: (row, column) of the query; the tile is the one that holds it.
 
@@ -60,13 +61,14 @@ class HaloExplorer(Explorer):
             "sizes": {"height": height, "width": width, "channels": CHANNELS,
                       "tiles": self._tiles, "windows": list(WINDOWS)},
         }  # fmt: skip
-        super().__init__("halo", constants, pixel=(height // 3, width // 2))
+        start = {"tile": self._tiles[:2][-1], "pixel": (height // 3, width // 2)}
+        super().__init__("halo", constants, **start)
 
     def ratios(self) -> dict[str, float]:
         """Return the copies of each key, and the logits per useful logit, that the view writes.
 
         Example:
-            >>> explorer = HaloExplorer()  # starts with tiles of 1, the unfold form
+            >>> explorer = HaloExplorer()
             >>> explorer.tile = 8
             >>> explorer.ratios()
             {'copies': 3.0625, 'logits': 4.0}

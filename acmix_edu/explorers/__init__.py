@@ -11,6 +11,7 @@ from acmix_edu.explorers.attention import AttentionExplorer
 from acmix_edu.explorers.budget import BudgetExplorer
 from acmix_edu.explorers.denoise import DenoiseExplorer
 from acmix_edu.explorers.film import FilmExplorer
+from acmix_edu.explorers.grouped import GroupedExplorer
 from acmix_edu.explorers.halo import HaloExplorer
 from acmix_edu.explorers.kernel import KernelExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
@@ -25,6 +26,7 @@ __all__ = [
     "BudgetExplorer",
     "DenoiseExplorer",
     "FilmExplorer",
+    "GroupedExplorer",
     "HaloExplorer",
     "KernelExplorer",
     "MixingExplorer",

@@ -1,4 +1,4 @@
-"""The kernel explorer: a bench for one kernel, and the kernels of the grouped convolution."""
+"""The kernel explorer: a bench for one kernel."""
 
 import math
 
@@ -7,33 +7,22 @@ import torch
 import torch.nn.functional as F
 import traitlets
 
-from acmix_edu.depthwise import LearnableShift, shift_kernels
+from acmix_edu.depthwise import shift_kernels
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import (
-    Explorer,
-    between,
-    finite,
-    numbers,
-    one_image,
-    one_of,
-    place,
-)
+from acmix_edu.explorers.explorer import Explorer, finite, numbers, one_image, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
 SIZES = (3, 5)
 LARGEST = 100  # of a number in the kernel
-MOST_DIMS, MOST_SETS = 2, 4
-PARTS = ("map", "kernel", "output")
 
 
 class KernelExplorer(Explorer):
-    r"""Edit a kernel and see whether it is a shift; then k² of them in one grouped convolution.
+    r"""Edit a kernel and see whether it is a shift.
 
-    The bench convolves one map with one k×k kernel, zero outside the map. A kernel with a single
-    one at $(\lfloor k/2\rfloor+\Delta_x, \lfloor k/2\rfloor+\Delta_y)$ is the shift by
-    $(\Delta_x, \Delta_y)$ in every bit. Below stand the kernels with which
-    :class:`acmix_edu.LearnableShift` starts: k² for each of its d·N outputs, in d groups.
+    One map is convolved with one k×k kernel, zero outside the map. A kernel with a single one at
+    $(\lfloor k/2\rfloor+\Delta_x, \lfloor k/2\rfloor+\Delta_y)$ is the shift by
+    $(\Delta_x, \Delta_y)$ in every bit.
 
     Args:
         image: floats ``[1, H, W]`` or ``[H, W]``; or colours ``[3, H, W]``, of which the mean
@@ -43,9 +32,6 @@ class KernelExplorer(Explorer):
     Traits:
         - kernel: its 9 or 25 numbers, row by row, each from −100 to 100.
         - pixel: (row, column) of the result whose sum is written out.
-        - dims, sets: d from 1 to 2 and N from 1 to 4, of the grouped convolution.
-        - part: "map", "kernel" or "output", the kind of part that is lit; channel: which output,
-          0 … 7; tap: which of its kernels, 0 … 24. Too large a number means the last.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -66,11 +52,6 @@ class KernelExplorer(Explorer):
 
     kernel = traitlets.List(traitlets.Float()).tag(sync=True, state=True)
     pixel = place().tag(sync=True, state=True)
-    dims = traitlets.Int(2).tag(sync=True, state=True)
-    sets = traitlets.Int(2).tag(sync=True, state=True)
-    part = traitlets.Unicode("kernel").tag(sync=True, state=True)
-    channel = traitlets.Int(0).tag(sync=True, state=True)
-    tap = traitlets.Int(0).tag(sync=True, state=True)
 
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
@@ -79,8 +60,7 @@ class KernelExplorer(Explorer):
     def __init__(self, image=None, kernel=None):
         self._image = _one_map(photograph("china", 48)[0] if image is None else image)
         height, width = self._image.shape[1:]
-        self._bounds = {"pixel": (height, width), "channel": MOST_DIMS * MOST_SETS}
-        self._bounds |= {"tap": max(SIZES) ** 2}
+        self._bounds = {"pixel": (height, width)}
         start = [1.0] + [0.0] * 8 if kernel is None else _numbers(kernel)
         constants = {
             "image": self._image.numpy().tobytes(),
@@ -118,15 +98,6 @@ class KernelExplorer(Explorer):
         kernel = self.current_kernel()
         return F.conv2d(self._image, kernel[None, None], padding=len(kernel) // 2)
 
-    def grouped(self) -> LearnableShift:
-        """Return the grouped convolution whose kernels stand below the bench.
-
-        Example:
-            >>> list(KernelExplorer().grouped().weight.shape)
-            [4, 9, 3, 3]
-        """
-        return LearnableShift(self.dims, len(self.current_kernel()), self.sets)
-
     @traitlets.validate("kernel")
     def _square(self, proposal):
         numbers, lengths = proposal.value, [k * k for k in SIZES]
@@ -141,15 +112,6 @@ class KernelExplorer(Explorer):
                 "divide it by its largest."
             )
         return numbers
-
-    @traitlets.validate("dims", "sets")
-    def _drawable(self, proposal):
-        most = {"dims": MOST_DIMS, "sets": MOST_SETS}[proposal.trait.name]
-        return between(proposal.trait.name, proposal.value, 1, most)
-
-    @traitlets.validate("part")
-    def _known(self, proposal):
-        return one_of("part", proposal.value, PARTS)
 
 
 def _one_map(image) -> torch.Tensor:

@@ -171,6 +171,8 @@ export const isInside = (sides) => (place) =>
   isPlace(place) && place.every((n, axis) => isCount(sides[axis])(n));
 export const intoMap = (place, sides) => place.map((n, axis) => clamp(n, 0, sides[axis] - 1));
 export const plus = (a, b) => a.map((n, axis) => n + b[axis]);
+// [Δx, Δy] of cell t of a k×k kernel, from its middle.
+export const moveOf = (t, k) => [Math.floor(t / k), t % k].map((place) => place - (k - 1) / 2);
 
 // Numbers as they are, with a true minus sign: "−1" and "(0, −1)".
 export const written = (value) => String(value).replace("-", "−");

@@ -126,6 +126,7 @@ function controlsOf(sizes) {
     map: choice({ name: "map", label: "Map", options: sizes.map(
       ([name, [, height, width]]) => [name, `${kinds[name]}, ${height}×${width}`]) }),
     twice: toggle({ name: "twice", label: "second shift" }),
+    memory: toggle({ name: "memory", label: "memory" }),
     dx2: along("dx2", "second Δx", "up", "down"),
     dy2: along("dy2", "second Δy", "left", "right"),
   };
@@ -394,6 +395,7 @@ function draw(model, view) {
   view.reading.textContent = readingOf(now, pixel, here.first);
   view.reading.setAttribute("aria-label", `${view.reading.textContent} Arrow keys choose it`);
   view.verdict.textContent = verdictOf(now);
+  view.cost.hidden = !model.get("memory");
   view.cost.textContent = costOf(now);
   drawLegend(view, now);
   const given = [now.a, now.b].map((delta) => tuple(givenTo(now.name, delta)));

@@ -29,6 +29,7 @@ class ShiftExplorer(Explorer):
         - dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper.
         - twice: whether a second shift, by dx2 and dy2, follows.
         - dx2, dy2: its displacement, −8 … 8.
+        - memory: whether a line says what is read and written.
         - border: "zeros" (Shift) or "roll" (``torch.roll``, by the negative displacement).
         - map: "numbers" (the small map), "flower" or, if an image was passed, "own".
         - pixel: (row, column) of the result whose reading is written out; a place beyond the
@@ -51,6 +52,7 @@ class ShiftExplorer(Explorer):
     dx = traitlets.Int(2).tag(sync=True, state=True)
     dy = traitlets.Int(1).tag(sync=True, state=True)
     twice = traitlets.Bool(False).tag(sync=True, state=True)
+    memory = traitlets.Bool(False).tag(sync=True, state=True)
     dx2 = traitlets.Int(-2).tag(sync=True, state=True)
     dy2 = traitlets.Int(-1).tag(sync=True, state=True)
     border = traitlets.Unicode("zeros").tag(sync=True, state=True)

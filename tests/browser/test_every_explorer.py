@@ -16,6 +16,7 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/01_convolution", "unfold"),
     ("book/02_shift", "shift"),
     ("book/03_depthwise", "kernel"),
+    ("book/03_depthwise", "grouped"),
     ("book/03_depthwise", "film"),
     ("book/04_attention", "attention"),
     ("book/05_acmix", "mixing"),
@@ -273,11 +274,13 @@ def test_the_way_back_to_the_text(open_page, server, width):
     assert budget.state() == state
 
 
-@pytest.mark.parametrize("hash", ["#film:moment=5%", "#kernel:part=toString", "#film:cell=1e300,1"])
+@pytest.mark.parametrize(
+    "hash", ["#film:moment=5%", "#grouped:part=toString", "#film:cell=1e300,1"]
+)
 def test_a_broken_address_breaks_nothing(open_page, server, hash):
     page = open_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{server}/book/03_depthwise.html{hash}")
-    for name in ("kernel", "film"):
+    for name in ("kernel", "grouped", "film"):
         shown = Shown(page, name)
         assert shown.state() == shown.root.evaluate("(root) => root.model.get('start')")
 

@@ -33,44 +33,7 @@ def drawings(explorer):
         maps["result"] = picture(result.clamp(0, 1).numpy()[None])
     else:
         maps["result"] = colours(result.numpy(), -end, end, SIGNED)
-    weight = explorer.grouped().weight.detach()
-    return maps | {f"kernels{c}": side_by_side(kernels) for c, kernels in enumerate(weight)}
-
-
-def side_by_side(kernels):
-    """k² kernels in k rows of k, with a transparent line between them."""
-    k = kernels.shape[-1]
-    cells = np.full((k * (k + 1), k * (k + 1)), np.nan)
-    for t in range(k * k):
-        row, column = (k + 1) * (t // k), (k + 1) * (t % k)
-        cells[row : row + k, column : column + k] = kernels[t]
-    return colours(cells[:-1, :-1], -1, 1, SIGNED)
-
-
-def readings(module):
-    """Which map each kernel [c, t] reads: the one that makes its gradient other than zero."""
-    k, outputs = module.kernel_size, module.dims * module.kernels
-    reads = torch.full((outputs, k * k), -1)
-    for m in range(module.dims * k * k):
-        maps = torch.zeros(1, module.dims * k * k, k, k)
-        maps[0, m] = 1
-        (gradient,) = torch.autograd.grad(module(maps).sum(), module.weight)
-        touched = gradient.abs().sum((2, 3)) > 0
-        assert (reads[touched] == -1).all()
-        reads[touched] = m
-    return reads
-
-
-def lit_parts(explorer, part, channel, tap):
-    """The maps, kernels and outputs that belong to a part, by the gradients of the package."""
-    reads = readings(explorer.grouped())
-    c, t = min(channel, len(reads) - 1), min(tap, reads.shape[1] - 1)
-    if part == "map":
-        kernels = (reads == reads[c, t]).nonzero().tolist()
-    else:
-        kernels = [[c, t]] if part == "kernel" else [[c, n] for n in range(reads.shape[1])]
-    maps = {reads[c, t].item() for c, t in kernels}
-    return maps, {tuple(kernel) for kernel in kernels}, {c for c, _ in kernels}
+    return maps
 
 
 # ---- What the page shows ---------------------------------------------------------------------
@@ -84,16 +47,11 @@ READ = """(root) => {
       (rects[map.querySelector("canvas").dataset.map] ??= []).push(place);
     }
   }
-  const lit = [...root.querySelectorAll(".tile.lit")].map((tile) =>
-    [tile.dataset.part, Number(tile.textContent.match(/\\d+/)[0])]);
   const cells = [...root.querySelectorAll(".weight")].map((cell) =>
     [cell.querySelector("input").value, cell.textContent, cell.style.background,
       [cell, ...cell.children].map((part) => getComputedStyle(part).color)]);
-  const heads = [...root.querySelectorAll(".heads button")].map((head) =>
-    [head.querySelector("b").textContent, head.getAttribute("aria-pressed")]);
-  return { rects, lit, cells, heads, verdict: text(".verdict"), sum: text(".sum"),
-    words: text(".words"), code: text("code"), marked: text("mark"), count: text(".count"),
-    preset: root.querySelector("[name=preset]").value, lay: !root.querySelector(".lay").hidden,
+  return { rects, cells, verdict: text(".verdict"), sum: text(".sum"),
+    preset: root.querySelector("[name=preset]").value,
     size: Number(root.querySelector("[name=size]").value) };
 }"""
 
@@ -119,21 +77,17 @@ class Kernel(Shown):
         super().follow()
         return self.check()
 
-    def check(self, pixel=None, lit=None):
+    def check(self, pixel=None):
         self.compare(drawings(self.explorer))
         read = self.root.evaluate(READ)
         check_bench(read, self.explorer, pixel or self.explorer.pixel)
         check_verdict(read["verdict"], self.explorer)
-        check_plan(read, self.explorer, *(lit or self.lit()))
         for name, values in (("picture", self.explorer.current_image()),
                              ("result", self.explorer.result())):  # fmt: skip
             at = tuple(pixel or self.explorer.pixel)
             place, value = re.search(r"at (\(.*\)): (\S+)$", self.note(name)).groups()
             assert place == str(at) and close(value, values[0][at].item())
         return read
-
-    def lit(self):
-        return [self.explorer.part, self.explorer.channel, self.explorer.tap]
 
 
 def check_bench(read, explorer, pixel):
@@ -200,51 +154,6 @@ def check_verdict(verdict, explorer):
     assert way == (", ".join(words) or "stays")
 
 
-def check_plan(read, explorer, part, channel, tap):
-    module, k = explorer.grouped(), len(explorer.current_kernel())
-    maps, kernels, outputs = lit_parts(explorer, part, channel, tap)
-    assert {n for kind, n in read["lit"] if kind == "map"} == maps
-    assert {n for kind, n in read["lit"] if kind == "output"} == outputs
-    marked = {(int(name.removeprefix("kernels")), (y // (k + 1)) * k + x // (k + 1))
-              for name, places in read["rects"].items() if name.startswith("kernels")
-              for x, y, width, height in places if (width, height) == (k, k)}  # fmt: skip
-    assert marked == kernels
-    x = torch.randn(2, module.dims * k * k, 7, 6)
-    out = module(x)
-    shapes = [f"{name} [B, {t.shape[1]}, H, W]" for name, t in (("maps", x), ("out", out))]
-    shapes.insert(1, f"weight {list(module.weight.shape)}")
-    pressed = [str(p == part).lower() for p in ("map", "kernel", "output")]
-    assert read["heads"] == [list(head) for head in zip(shapes, pressed, strict=True)]
-    assert read["marked"] == {"map": "maps", "kernel": "weight", "output": "out"}[part]
-    assert read["lay"] == (part == "kernel")
-    scope = {"F": F, "maps": x, "weight": module.weight}
-    exec(read["code"], scope)
-    torch.testing.assert_close(scope["out"], out)
-    ones, all_weights = re.search(r"(\d+) of (\d+) weights are 1", read["count"]).groups()
-    assert int(ones) == module.weight.count_nonzero() == module.weight.sum()
-    assert int(all_weights) == module.weight.numel()
-    check_words(read["words"], part, maps, kernels, outputs, module)
-
-
-def check_words(words, part, maps, kernels, outputs, module):
-    k, taps = module.kernel_size, module.kernel_size**2
-    if part == "map":
-        (m,) = maps
-        assert words.startswith(f"Map {m} = e·k² + t: dimension e = {m // taps}, "
-                                f"kernel position t = {m % taps}.")  # fmt: skip
-        assert ("One kernel reads" if len(kernels) == 1 else f"{len(kernels)} kernels") in words
-    elif part == "kernel":
-        ((c, t),), (m,) = kernels, maps
-        move = f"({t // k - k // 2}, {t % k - k // 2})".replace("-", "−")
-        assert words.startswith(f"weight[{c}, {t}] is one kernel, {k}×{k}: the shift by {move} ")
-        assert words.endswith(f"It reads map {m} and adds to output {c}.")
-    else:
-        (c,) = outputs
-        e, n = divmod(c, module.kernels)
-        assert words.startswith(f"Output {c} = e·N + n: dimension e = {e}, set n = {n}.")
-        assert f"maps {min(maps)} … {max(maps)}," in words
-
-
 @pytest.fixture
 def shown(page, server):
     page.goto(f"{server}/{CHAPTER}")
@@ -256,13 +165,6 @@ def shown(page, server):
 
 def test_first_drawing_and_every_control(shown):
     assert shown.check()["preset"] == "shift (−1, −1)"
-    for name in ("dims", "sets"):
-        shown.click_track(name)
-        before = shown.state()
-        shown.follow()
-        shown.press_one(name)
-        shown.follow()
-        assert shown.state()[name] != before[name]
     shown.control("preset").select_option("shift (0, 1)")
     shown.follow()
     assert shown.explorer.displacement() == (0, 1)
@@ -368,16 +270,14 @@ def random_state(rng):
     if rng.random() < 0.5:
         kernel = [0.0] * (k * k)
         kernel[rng.randrange(k * k)] = rng.choice([1.0, 1.0, -1.0, 0.25])
-    return {"kernel": kernel, "pixel": [rng.choice([0, 1, 24, 46, 47]) for _ in range(2)],
-            "dims": rng.randint(1, 2), "sets": rng.randint(1, 4), "channel": rng.randrange(8),
-            "part": rng.choice(["map", "kernel", "output"]), "tap": rng.randrange(25)}  # fmt: skip
+    return {"kernel": kernel, "pixel": [rng.choice([0, 1, 24, 46, 47]) for _ in range(2)]}
 
 
 def test_many_states(shown):
     rng = random.Random(0)
     states = [random_state(rng) for _ in range(16)]
     states += [{"kernel": [0.0] * 9}, {"kernel": [100.0] * 25, "pixel": [0, 0]},
-               {"kernel": [-100.0] * 9, "dims": 1, "sets": 1, "channel": 7, "tap": 24}]  # fmt: skip
+               {"kernel": [-100.0] * 9}]  # fmt: skip
     for state in states:
         shown.set(**state)
 
@@ -404,42 +304,6 @@ def test_point_and_pin_a_pixel(shown):
     assert shown.explorer.pixel == (13, 47)
 
 
-def test_light_a_part(shown):
-    """Under the mouse for a while, by a click for good, by the arrow keys from part to part."""
-    before = shown.lit()
-    places = {("output", 3, 0): shown.root.get_by_text("Σ = output 3"),
-              ("map", 2, 5): shown.root.locator(".tile").get_by_text("14", exact=True)}  # fmt: skip
-    for lit, tile in places.items():
-        tile.hover()
-        shown.check(lit=lit)
-    shown.page.mouse.move(*shown.place("kernels1", 9, 5))  # row 2, column 1 of the kernels
-    shown.page.evaluate(TWO_FRAMES)
-    shown.check(lit=("kernel", 1, 7))
-    shown.page.mouse.move(0, 0)
-    shown.check(lit=before)
-    shown.page.mouse.click(*shown.place("kernels3", 0, 10))
-    shown.page.mouse.move(0, 0)
-    shown.follow()
-    assert shown.lit() == ["kernel", 3, 2]
-    shown.root.locator(".plan").focus()
-    for key in ("ArrowRight", "ArrowUp", "Shift+ArrowUp", "ArrowLeft", "ArrowDown"):
-        shown.page.keyboard.press(key)
-        shown.page.evaluate(TWO_FRAMES)
-    shown.follow()
-    assert shown.lit() == ["kernel", 1, 2]
-    for name, part in (("maps", "map"), ("out", "output"), ("weight", "kernel")):
-        shown.root.get_by_role("button", name=name).press("Enter")
-        shown.follow()
-        assert shown.lit() == [part, 1, 2]
-
-
-def test_lay_a_kernel_on_the_bench(shown):
-    shown.set(kernel=SOBEL, tap=5)
-    shown.root.get_by_role("button", name="Use this kernel above").click()
-    shown.follow()
-    assert shown.explorer.displacement() == (0, 1)
-
-
 @pytest.mark.parametrize("width", [320, 390, 700, 1280])
 def test_numbers_fit_into_their_cells(shown, width):
     shown.page.set_viewport_size({"width": width, "height": 800})
@@ -458,22 +322,15 @@ def test_tap_on_a_phone(phone, server):
     phone.touchscreen.tap(*shown.place("picture", 2, 44))
     shown.follow()
     assert shown.explorer.pixel == (2, 44)
-    phone.touchscreen.tap(*shown.place("kernels2", 5, 5))
-    shown.follow()
-    assert shown.lit() == ["kernel", 2, 4]
-    shown.root.get_by_text("Σ = output 1").tap()
-    shown.follow()
-    assert shown.lit() == ["output", 1, 0]
 
 
 # ---- The page --------------------------------------------------------------------------------
 
 
 def test_state_in_words(shown):
-    shown.set(kernel=SOBEL, part="output", channel=2)
+    shown.set(kernel=SOBEL)
     status = shown.root.locator("[role=status]")
     status.get_by_text("Not a shift: 6 cells are not zero").wait_for()
-    assert "Output 2 = e·N + n" in status.inner_text()
 
 
 def test_your_own_map_and_kernel(page, tmp_path):

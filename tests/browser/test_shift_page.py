@@ -315,6 +315,11 @@ def test_first_drawing_and_every_control(chapter):
         for name in SLIDERS:
             use(name)
             drawn = moved(chapter, name, drawn)
+    cost = chapter.root.locator(".cost")
+    assert cost.is_hidden()
+    chapter.control("memory").click()
+    chapter.page.evaluate(TWO_FRAMES)
+    assert cost.is_visible()
     chapter.control("border").select_option("roll")
     drawn = moved(chapter, "border", drawn)
     chapter.control("map").focus()

@@ -2,8 +2,8 @@
 // in the whole image. Stage I and the weights come from engine.js; here are the keys of a query.
 
 import {
-  aggregate, attentionWeights, attentionWeightsAt, channelsOf, entropyFraction, newMap,
-  positionMap, project, reflect,
+  aggregate, attentionWeights, channelsOf, entropyFraction, newMap, positionMap, project, reflect,
+  scoresAt, softmax,
 } from "./engine.js";
 import {
   AMOUNT, IN_MEMORY, SIGNED, button, choice, clamp, colour, element, explorer, extent, figure,
@@ -96,7 +96,7 @@ function outputs(now, values) {
   return values.data.map((_, n) => {
     const query = [Math.floor(n / width), n % width];
     const keys = keysOf(query, { height, width }, now);
-    return averaged(attentionWeightsAt(now, 1, query, keys.pixels)[0], values, keys);
+    return averaged(softmax(scoresAt(now, 1, query, keys.pixels)[0]), values, keys);
   });
 }
 
@@ -106,16 +106,23 @@ function computeView(model, view) {
   const now = { ...stage1(model, view), pixel, mode: model.get("mode"),
     kernel: model.get("kernel_att"), dilation: model.get("dilation"), head: model.get("head") };
   const keys = keysOf(pixel, sizes, now), size = sizes.height * sizes.width;
-  const weights = attentionWeightsAt(now, sizes.heads, pixel, keys.pixels);
+  const scores = scoresAt(now, sizes.heads, pixel, keys.pixels), weights = scores.map(softmax);
   const key = plus(view.hoveredKey ?? model.get("key"), keys.from);
   const [row, column] = intoMap(key, [keys.rows, keys.columns]);
   const t = row * keys.columns + column, box = boxOf(keys);
-  Object.assign(now, { keys, weights, cell: [row, column], t, box,
+  Object.assign(now, { keys, weights, scores: belowLargest(scores[now.head]),
+    cell: [row, column], t, box,
     around: surroundings(box, sizes),
     keyPixel: [Math.floor(keys.pixels[t] / sizes.width), keys.pixels[t] % sizes.width],
     sums: weights.map((own) => folded(own, keys.pixels, size)),
     counts: folded(new Uint8Array(keys.pixels.length).fill(1), keys.pixels, size) });
   return Object.assign(now, outputOf(model, view, now));
+}
+
+// A softmax does not notice a constant: the largest score counts as 0.
+function belowLargest(scores) {
+  const largest = extent(scores)[1];
+  return scores.map((score) => score - largest);
 }
 
 // Where the keys lie on the picture, and what of the picture is shown around it.
@@ -176,8 +183,8 @@ function makeHeads({ sizes }, choose) {
   });
 }
 
-const TITLES = { cells: "Weights, cell by cell", counts: "How often each is read",
-  v: "Values v", output: "Output: their average" };
+const TITLES = { scores: "", cells: "→ Weights: softmax", v: "× Values v",
+  output: "→ Average: output", counts: "How often each is read" };
 
 function build(model, { redraw, set }) {
   const inputs = readInputs(model), { sizes } = inputs, { height, width } = sizes;
@@ -185,8 +192,8 @@ function build(model, { redraw, set }) {
   const picture = mapView("picture", "The picture");
   const maps = Object.fromEntries(Object.entries(TITLES).map(([name, title]) =>
     [name, mapView(name, title)]));
-  for (const { frame } of [maps.cells, maps.counts]) {
-    frame.append(element("div", { class: "numbers" }));
+  for (const name of ["scores", "cells", "counts"]) {
+    maps[name].frame.append(element("div", { class: `numbers ${name}` }));
   }
   const where = headline(), scale = element("p", { class: "scale" });
   const legend = element("p", { class: "scale" });
@@ -195,7 +202,7 @@ function build(model, { redraw, set }) {
     element("div", { class: "looks" }, element("div", { class: "query" }, picture.box),
       element("div", { class: "maps heads", "data-aim": "" }, ...boxes(heads)), legend),
     where, element("div", { class: "maps kernels", "data-aim": "head key" },
-      ...boxes(Object.values(maps))), scale];
+      ...boxes(Object.values(maps)), scale)];
   const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
     where, scale, legend, remember: memory(), rest: later(10), redraw };
   view.release = view.rest.stop;
@@ -218,7 +225,7 @@ function followPointer(model, view, { redraw, set }) {
   const pin = (key, more) => { view.hoveredKey = null; set({ ...(key && { key }), ...more }); };
   const inCells = (at) => at.map((n, axis) => n - view.now.keys.from[axis]);
   const inside = (part) => (at) => keyAt(view.now, plus(at, view.now[part].corner));
-  const shown = [[maps.cells, inCells], [maps.counts, inside("box")],
+  const shown = [[maps.scores, inCells], [maps.cells, inCells], [maps.counts, inside("box")],
     ...heads.map((head) => [head, inside("around")])];
   for (const [map, keyOf] of shown) {
     const more = heads.includes(map) && { head: heads.indexOf(map) };
@@ -272,31 +279,53 @@ function drawHeads(view, now) {
     map.box.classList.toggle("chosen", n === now.head);
   });
   view.legend.textContent = "Head by head, in the orange frame: dark 0, yellow the head's largest "
-    + `weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all. `
-    + `Logits are divided by τ, in steps of √2.`;
+    + `weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all.`;
 }
 
 // Numbers on the cells of a map, where they are large enough to be read.
-function writeNumbers(map, values, end, columns, text) {
+function writeNumbers(map, values, [low, high], columns, text) {
   const box = map.frame.querySelector(".numbers"), made = map.numbers ??= [];
   const wanted = columns > 7 ? [] : Array.from(values, (_, n) => (made[n] ??= element("span")));
   box.style.setProperty("--columns", columns);
   if (box.children.length !== wanted.length) box.replaceChildren(...wanted);
   wanted.forEach((span, n) => {
-    span.style.color = inkOn(colour(values[n], 0, end, AMOUNT));
+    span.style.color = inkOn(colour(values[n], low, high, AMOUNT));
     span.textContent = Number.isNaN(values[n]) ? "" : text(values[n]);
   });
 }
 
-function drawCells(view, now) {
-  const { cells } = view.maps, { keys, t } = now, own = now.weights[now.head];
-  const end = extent(own)[1], copy = tuple(now.keyPixel), at = tuple(keys.places[t]);
-  cells.draw(own, keys.rows, keys.columns, 0, end, AMOUNT);
-  writeNumbers(cells, own, end, keys.columns, (value) => (100 * value).toFixed(0));
-  outline(cells, [squareAt(keys.from, 1, "here"), squareAt(now.cell, 1, "key")]);
+// What each key has, cell by cell; mirror images are hatched.
+function drawKeys(map, { keys, cell }, values, ends, text) {
+  map.draw(values, keys.rows, keys.columns, ...ends, AMOUNT);
+  writeNumbers(map, values, ends, keys.columns, text);
+  outline(map, [squareAt(keys.from, 1, "here"), squareAt(cell, 1, "key")]);
   const hatches = keys.mirrored.map((is, n) => (is
     ? `M${n % keys.columns} ${Math.floor(n / keys.columns) + 1}l1 -1` : ""));
-  cells.overlay.prepend(element("path", { d: hatches.join(""), class: "mirrored" }));
+  map.overlay.prepend(element("path", { d: hatches.join(""), class: "mirrored" }));
+}
+
+// The scale of the scores is always the same: so one sees τ divide them.
+const DARK = -5;
+
+// At most four characters, with one digit behind the point where there is room.
+const shortScore = (score) => (score < -99.5 ? ""
+  : written(score.toFixed(score > -9.95 ? 1 : 0)).replace(/^−?0\.0$/, "0"));
+
+function drawScores(model, view, now) {
+  const { scores: map } = view.maps, { scores, keys, t } = now, tau = model.get("temperature");
+  const divided = tau === 1 ? "" : ` ÷ ${Number(tau.toFixed(2))}`;
+  const key = model.get("position") && !now.noPosition ? "(k − pe)" : "k";
+  drawKeys(map, now, scores, [DARK, 0], shortScore);
+  map.title.textContent = `Scores q·${key}/√d${divided}`;
+  map.say(`Scores of head ${now.head}, ${keys.rows} by ${keys.columns}`,
+    `key ${tuple(keys.places[t])}: ${divided && `${figure(scores[t] * tau)}${divided} = `}`
+    + figure(scores[t]));
+}
+
+function drawCells(view, now) {
+  const { cells } = view.maps, { keys, t } = now, own = now.weights[now.head];
+  const copy = tuple(now.keyPixel), at = tuple(keys.places[t]);
+  drawKeys(cells, now, own, [0, extent(own)[1]], (value) => (100 * value).toFixed(0));
   cells.say(`Weights of head ${now.head}, ${keys.rows} by ${keys.columns}`,
     `${keys.mirrored[t] ? `${at}, a mirror image of ${copy}` : `key ${at}`}: ${percent(own[t])}`);
 }
@@ -307,7 +336,7 @@ function drawCounts(view, now) {
   const n = keyPixel[0] * sizes.width + keyPixel[1], copies = now.counts[n];
   const values = cutOut(now.counts, box, sizes);
   counts.draw(values, box.rows, box.columns, 0, end, AMOUNT);
-  writeNumbers(counts, values, end, box.columns, String);
+  writeNumbers(counts, values, [0, end], box.columns, String);
   mark(counts, now, ["edge", "here", "key"], box.corner);
   counts.say("How often each pixel is read", `${tuple(keyPixel)} is read ${copies === 1 ? "once"
     : `${copies} times: ${copies} × ${percent(own)} = ${percent(now.sums[now.head][n])}`}`);
@@ -335,8 +364,11 @@ function draw(model, view) {
   const now = view.now = computeView(model, view), { keys, pixel, head } = now;
   const different = new Set(keys.pixels).size;
   drawHeads(view, now);
+  drawScores(model, view, now);
   drawCells(view, now);
   const most = drawCounts(view, now), end = drawValues(view, now);
+  const isTwice = different < keys.pixels.length;
+  view.maps.counts.box.hidden = !isTwice;
   const whole = now.mode === "whole image";
   view.controls.kernel_att.input.disabled = whole;
   view.controls.dilation.input.disabled = now.mode !== "window";
@@ -345,12 +377,16 @@ function draw(model, view) {
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${tuple(pixel)} asks`,
     `Black: query ${tuple(pixel)}. Magenta: key ${tuple(now.keyPixel)}.`);
-  view.maps.output.title.textContent = whole ? "Output, at the query" : TITLES.output;
-  view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys, `
-    + `${different} different pixels`;
-  view.scale.textContent = "Weights in %: dark 0, yellow the largest; hatched: mirror images past "
-    + `the border. Counts: dark 0, yellow ${most}. Channel ${model.get("channel")} of values and `
-    + `output: blue −${figure(end)}, white 0, red ${figure(end)}.${whole ? AT_THE_QUERY : ""}`;
+  view.maps.output.title.textContent = whole ? "→ Average, at the query" : TITLES.output;
+  view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys`
+    + (isTwice ? `, ${different} different pixels` : "");
+  view.scale.textContent = `Scores: the largest counts as 0, yellow; dark ${written(DARK)} or less`
+    + `${extent(now.scores)[0] < -99.5 ? " (no number below −99)" : ""}. `
+    + "Weights in %: dark 0, yellow the largest. "
+    + (keys.mirrored.includes(true) ? "Hatched: mirror images past the border. " : "")
+    + (isTwice ? `Counts: dark 0, yellow ${most}. ` : "")
+    + `Channel ${model.get("channel")} of values and output: blue −${figure(end)}, white 0, `
+    + `red ${figure(end)}.${whole ? AT_THE_QUERY : ""}`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${tuple(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

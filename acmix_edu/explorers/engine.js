@@ -117,22 +117,27 @@ export function attentionWeights(q, k, pe, { heads, kernel, dilation, stride }) 
   return weights;
 }
 
-// The same at one query [row, column], for any list of key pixels: an array for each head.
-export function attentionWeightsAt({ q, k, pe }, heads, query, pixels) {
-  const size = q.height * q.width, d = q.channels / heads, keys = pixels.length;
+// The scores of which the softmax is taken, at one query [row, column] and for any list of key
+// pixels: an array for each head.
+export function scoresAt({ q, k, pe }, heads, query, pixels) {
+  const size = q.height * q.width, d = q.channels / heads;
   const own = query[0] * q.width + query[1];
-  const weights = new Float64Array(heads * keys), logits = new Float64Array(keys);
-  for (let head = 0; head < heads; head++) {
-    logits.fill(0);
+  return Array.from({ length: heads }, (_, head) => {
+    const scores = new Float64Array(pixels.length);
     for (let e = 0; e < d; e++) {
       const c = (head * d + e) * size, asks = q.data[c + own] / Math.sqrt(d);
-      for (let o = 0; o < keys; o++) {
-        logits[o] += asks * (k.data[c + pixels[o]] - pe.data[e * size + pixels[o]]);
+      for (let o = 0; o < pixels.length; o++) {
+        scores[o] += asks * (k.data[c + pixels[o]] - pe.data[e * size + pixels[o]]);
       }
     }
-    softmaxInto(weights, head * keys, logits);
-  }
-  return Array.from({ length: heads }, (_, n) => weights.subarray(n * keys, (n + 1) * keys));
+    return scores;
+  });
+}
+
+export function softmax(scores) {
+  const weights = new Float64Array(scores.length);
+  softmaxInto(weights, 0, scores.slice());
+  return weights;
 }
 
 // The values of a map pixel by pixel, [H·W, C], each changed by `change(value, n)`.

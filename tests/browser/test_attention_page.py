@@ -1,5 +1,6 @@
 """The attention explorer in the built book: whom a pixel attends to is what Python computes."""
 
+import math
 import random
 import re
 
@@ -28,6 +29,7 @@ READ = """(root) => {
   const maps = [...root.querySelectorAll(".map")].map((map) =>
     [map.querySelector("[data-map]").dataset.map, { note: map.querySelector(".note").textContent,
       rects: rects(map), numbers: numbers(map), title: map.querySelector(".title").textContent,
+      seen: map.checkVisibility(),
       hatches: map.querySelector("path.mirrored")?.getAttribute("d") ?? "",
       pressed: map.querySelector("button")?.getAttribute("aria-pressed"),
       bar: parseFloat(map.querySelector(".bar span")?.style.flexBasis) }]);
@@ -96,6 +98,7 @@ class Wanted:
         self.counts = np.where(counts > 0, counts, np.nan)
         sums = [np.bincount(self.read, own, height * width) for own in self.weights]
         self.sums = np.where(counts > 0, np.reshape(sums, (-1, height, width)), np.nan)
+        self.repeats = np.nanmax(counts) > 1
         self.t = self.cell[0] * self.grid[1] + self.cell[1]
         self.key = np.array(divmod(self.read[self.t], width))
         self.place = self.pixel + (self.cell - self.centre) * self.step
@@ -107,6 +110,9 @@ class Wanted:
         q, k, v = (split_heads(f, module.head)[0].double() for f in maps)
         pe = module.position_term(maps[0]).double() if e.position else None
         q = q / e.temperature
+        asks, keys = q[e.head, :, *self.pixel], k[e.head] if pe is None else k[e.head] - pe[0]
+        scores = (asks @ keys.flatten(1)).numpy()[self.read] / math.sqrt(module.head_dim)
+        self.scores = scores - scores.max()
         self.v = v[e.head, e.channel].numpy()
         if self.whole:
             out = np.full(self.v.shape, np.nan)
@@ -147,6 +153,7 @@ class Wanted:
             made[f"head{n}"] = colours(self.cut(sums, *self.around()), 0, np.nanmax(sums), AMOUNT)
         own = self.weights[self.e.head].reshape(self.grid)
         made["cells"] = colours(own, 0, own.max(), AMOUNT)
+        made["scores"] = colours(self.scores.reshape(self.grid), -5, 0, AMOUNT)
         self.most = max(4, np.nanmax(self.counts))
         made["counts"] = colours(self.cut(self.counts, *self.box()), 0, self.most, AMOUNT)
         end = max(np.abs(self.v).max(), 1e-12)
@@ -169,6 +176,7 @@ class Wanted:
         }
         made["counts"].insert(0, ["edge", *-corner, *self.side])
         made["cells"] = [["here", *self.centre, 1, 1], ["key", *self.cell, 1, 1]]
+        made["scores"] = made["cells"]
         return made
 
 
@@ -189,6 +197,7 @@ def check_notes(maps, wanted):
     at, copy, weight = re.fullmatch(pattern, maps["cells"]["note"]).groups()
     assert same_place(at, wanted.place) and same_place(copy, wanted.key)
     assert near(weight, own[wanted.t])
+    check_score(maps["scores"], wanted)
     key, copies = tuple(wanted.key), int(wanted.counts[tuple(wanted.key)])
     at, said = re.fullmatch(r"(\(.*\)) is read (.*)", maps["counts"]["note"]).groups()
     assert same_place(at, key)
@@ -208,6 +217,23 @@ def check_notes(maps, wanted):
         assert number(said) == pytest.approx(values[place], rel=0.06, abs=6e-4)
 
 
+def check_score(shown, wanted):
+    """The title names what is divided; the note writes the key's score, and the division by τ."""
+    e, τ = wanted.e, wanted.e.temperature
+    place = e.position and bool(e._modules[e.preset].conv_p.weight.any())
+    divided = "" if τ == 1 else f" ÷ {float(f'{τ:.2f}'):g}"
+    assert shown["title"] == f"Scores q·{'(k − pe)' if place else 'k'}/√d{divided}"
+    at, said = re.fullmatch(r"key (\(.*\)): (.*)", shown["note"]).groups()
+    assert same_place(at, wanted.place)
+    *before, after = said.split(" = ")
+    assert number(after) == pytest.approx(wanted.scores[wanted.t], rel=0.06, abs=2e-3)
+    assert bool(before) == bool(divided)
+    if before:
+        assert before[0].endswith(divided)
+        whole = number(before[0].removesuffix(divided))
+        assert whole == pytest.approx(wanted.scores[wanted.t] * τ, rel=0.06, abs=2e-3)
+
+
 def check_numbers(read, wanted):
     """Numbers on the cells, hatches on mirror images, headings and scales."""
     maps, own = read["maps"], wanted.weights[wanted.e.head]
@@ -215,9 +241,16 @@ def check_numbers(read, wanted):
     hundredths = [float(text) for text in maps["cells"]["numbers"]]
     assert len(hundredths) == (own.size if small else 0)
     np.testing.assert_allclose(hundredths, 100 * own[: len(hundredths)], atol=0.51)
+    texts = maps["scores"]["numbers"]
+    assert len(texts) == len(hundredths)
+    for text, score in zip(texts, wanted.scores, strict=bool(texts)):
+        assert number(text or "-100") == pytest.approx(max(score, -100), abs=0.51)
+        assert score < -9.9 or number(text) == pytest.approx(score, abs=0.052)
+    assert maps["counts"]["seen"] == wanted.repeats == ("Counts" in read["scales"][1])
     counts = wanted.cut(wanted.counts, *wanted.box()).flatten()
     texts = ["" if np.isnan(n) else f"{n:.0f}" for n in counts]
     assert maps["counts"]["numbers"] == (texts if wanted.box()[1][1] <= 7 else [])
+    assert maps["scores"]["hatches"] == maps["cells"]["hatches"]
     hatched = {
         (int(r) - 1, int(c)) for c, r in re.findall(r"M(\d+) (\d+)l1 -1", maps["cells"]["hatches"])
     }
@@ -225,14 +258,14 @@ def check_numbers(read, wanted):
     places = wanted.pixel + (cells - wanted.centre) * wanted.step
     outside = ((places < 0) | (places >= wanted.side)).any(1)
     assert hatched == {tuple(cell) for cell in cells[outside].tolist()}
-    row, column, keys, different = map(int, re.fullmatch(
-        rf"Head {wanted.e.head} at \((\d+), (\d+)\): (\d+) keys, (\d+) different pixels",
-        read["where"]).groups())  # fmt: skip
-    assert [row, column] == wanted.pixel.tolist()
-    assert (keys, different) == (own.size, len(set(wanted.read)))
+    assert ("Hatched" in read["scales"][1]) == outside.any()
+    different = f", {len(set(wanted.read))} different pixels" if wanted.repeats else ""
+    at = "({}, {})".format(*wanted.pixel)
+    assert read["where"] == f"Head {wanted.e.head} at {at}: {own.size} keys{different}"
     end = re.search(r"red (\S+)\.", read["scales"][1])[1]
     assert number(end) == pytest.approx(np.abs(wanted.v).max(), rel=0.06, abs=6e-4)
-    assert f"Counts: dark 0, yellow {wanted.most:.0f}." in read["scales"][1]
+    most = f"Counts: dark 0, yellow {wanted.most:.0f}."
+    assert most in read["scales"][1] or not wanted.repeats
     assert f"all {own.size} keys" in read["scales"][0]
     assert ("at the query only" in read["scales"][1]) == wanted.whole
     idle = {"window": [], "tile": ["dilation"], "whole image": ["kernel_att", "dilation"]}
@@ -326,6 +359,27 @@ def test_many_states(shown):
         shown.check()
 
 
+def test_counts_are_shown_where_one_differs_from_1(shown):
+    """Not away from the border, nor where each image of a pixel is of another one."""
+    seen = {}
+    for pixel, k, dilation in (((3, 24), 7, 1), ((2, 24), 7, 1), ((1, 24), 3, 3), ((0, 0), 1, 1)):
+        set_state(shown, {"pixel": list(pixel), "kernel_att": k, "dilation": dilation})
+        shown.check()
+        seen[pixel] = shown.frame("counts").is_visible()
+    assert seen == {(3, 24): False, (2, 24): True, (1, 24): False, (0, 0): False}
+
+
+def test_temperature_divides_the_scores_that_are_drawn(shown):
+    """Four times as warm: a quarter of the score, its number written, and lighter."""
+    one, drawn = shown.check().scores, shown.drawn()["scores"]
+    set_state(shown, {"temperature": 4})
+    four, warm = shown.check().scores, shown.drawn()["scores"]
+    np.testing.assert_allclose(four, one / 4, rtol=1e-6, atol=1e-9)
+    assert (warm[..., 0] >= drawn[..., 0]).all() and (warm[..., 0] > drawn[..., 0]).sum() > 10
+    number_of_key = shown.note("scores").split(" = ")
+    assert len(number_of_key) == 2 and number_of_key[0].endswith("÷ 4")
+
+
 def test_temperature_and_position_matter(shown):
     """Warmth evens the weights; the position term of random weights moves them."""
     set_state(shown, {"preset": "random", "mode": "whole image", "temperature": 0.25})
@@ -354,20 +408,20 @@ def test_point_and_pin_the_query(shown):
 
 
 def test_point_and_pin_the_key(shown):
-    """On the cells, on the counts, and on a head, where a click also chooses the head."""
+    """On cells, scores and counts, and on a head, where a click also chooses the head."""
     set_state(shown, {"pixel": [1, 46], "dilation": 3})
-    corner = -8, 37  # the first pixel of the window
     pinned = shown.explorer.key
-    shown.page.mouse.move(*shown.place("cells", 0, 1))
-    assert shown.check(key=(-3, -2)).place.tolist() == [-8, 40]
-    shown.page.mouse.move(*shown.place("counts", 4 - corner[0], 40 - corner[1]))
+    top, left = Wanted(shown.explorer).around()[0]
+    for name in ("cells", "scores"):
+        shown.page.mouse.move(*shown.place(name, 0, 1))
+        assert shown.check(key=(-3, -2)).place.tolist() == [-8, 40]
+    shown.page.mouse.move(*shown.place("head1", 4 - top, 40 - left))
     shown.check(key=(1, -2))
-    shown.page.mouse.move(*shown.place("counts", 5 - corner[0], 45 - corner[1]))  # a mirror image
+    shown.page.mouse.move(*shown.place("head1", 5 - top, 45 - left))  # a mirror image
     wanted = shown.check(key=(-2, 1))
     assert wanted.place.tolist() == [-5, 49] and wanted.key.tolist() == [5, 45]
     shown.page.mouse.move(0, 0)
     shown.check(key=pinned)
-    top, left = Wanted(shown.explorer).around()[0]
     shown.page.mouse.click(*shown.place("head0", 4 - top, 43 - left))
     shown.page.mouse.move(0, 0)
     shown.follow()
@@ -446,7 +500,7 @@ RUN = """(cases) => cases.map(({ q, k, pe, heads, sizes, query, window }) => {
   const size = sizes.height * sizes.width, keys = keysOf(query, sizes, window);
   const map = (data) => ({ ...sizes, channels: data.length / size, data });
   const maps = { q: map(q), k: map(k), pe: map(pe) };
-  const weights = attentionWeightsAt(maps, heads, query, keys.pixels);
+  const weights = scoresAt(maps, heads, query, keys.pixels).map(softmax);
   const plain = (values) => Array.from(values, (value) => (isNaN(value) ? 0 : value));
   return { weights: weights.map(plain), pixels: keys.pixels,
     sums: weights.map((own) => plain(folded(own, keys.pixels, size))) };

@@ -170,7 +170,8 @@ class WalkExplorer(Explorer):
           channel ``head * module.head_dim + channel``, and all that it is made of.
         - pixel: (row, column) of the output.
         - offset: (rows, columns) from the pixel to the neighbour that is shown of the tensors that
-          hold a window; what lies outside a window stands for its edge.
+          hold a window, and which map of the light layer; what lies outside a window stands for
+          its edge.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message

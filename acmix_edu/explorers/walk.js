@@ -239,7 +239,7 @@ function drawDiagram(view, at, step) {
 // ---- The step -------------------------------------------------------------------------------
 
 function detail() {
-  const names = ["head", "formula", "maps", "numbers", "tables", "code", "why"];
+  const names = ["head", "formula", "light", "maps", "numbers", "tables", "code", "why"];
   const parts = Object.fromEntries(names.map((name) => [name, element("div", { class: name })]));
   return { parts, box: element("div", { class: "detail" }, ...Object.values(parts)) };
 }
@@ -250,9 +250,11 @@ const hasWindows = ({ name }) => name in IN_WINDOWS;
 function openStep(view, model, step) {
   if (view.open === step) return;
   const { title, symbol, formula, tensors, code, where, why } = view.table[step - 1];
-  const { head, formula: line, maps, tables, code: lines, why: words } = view.detail.parts;
+  const { head, formula: line, light: mixed, maps, tables, code: lines, why: words } =
+    view.detail.parts;
   head.replaceChildren(headline(`${step}. ${title}: `, ...typeset(symbol)));
   line.replaceChildren(...typeset(formula));
+  mixed.replaceChildren(...(isMixed(tensors) ? [view.light.grid, view.light.sum] : []));
   tables.replaceChildren(...axesTables(tensors, view.words));
   const [file, ...name] = where.split(".");
   lines.replaceChildren(element("div", { class: "lines" }, element("code", {}, code.join("\n"))),
@@ -320,6 +322,66 @@ function drawNumbers(view, step, at, [row, column]) {
       + `= ${mixed}`;
 }
 
+// ---- The light layer: fc as a table, its pieces above, and at the end of each row its map ---
+
+const isMixed = ([{ name }]) => name === "f_all";
+
+// Piece m of dimension e: the heads of q, then those of k, then those of v.
+const pieceOf = ({ q, k, v, heads, d }, m, e) =>
+  plane([q, k, v][Math.floor(m / heads)], (m % heads) * d + e);
+const pieceName = ({ heads }, m) => `${"qkv"[Math.floor(m / heads)]}^${m % heads}`;
+
+function lightLayer({ heads, lightTaps }, hover, pin, cellNow) {
+  const many = (count, name) => Array.from({ length: count }, (_, n) => mapView(`${name}_${n}`));
+  const pieces = many(3 * heads, "piece"), maps = many(lightTaps, "light"), fc = mapView("fc");
+  const side = Math.sqrt(lightTaps), half = (side - 1) / 2;
+  const choose = (t) => ({ offset: [Math.floor(t / side) - half, (t % side) - half] });
+  pickable(fc, hover, pin, ([t]) => choose(t));
+  maps.forEach((map, t) => pickable(map, hover, pin, () => choose(t)));
+  steerable(fc, "fc", ([rows]) => pin(choose(clamp(cellNow() + rows, 0, lightTaps - 1))));
+  fc.frame.style.gridArea = `3 / 1 / span ${lightTaps} / span ${3 * heads}`;
+  maps.forEach(({ frame }, t) => (frame.style.gridArea = `${t + 3} / -2`));
+  const letters = ["q", "k", "v"].map((name) =>
+    element("i", { style: `grid-column: span ${heads}` }, name));
+  const equals = element("b", {}, "="), sum = element("p", { class: "sum" });
+  const head = element("i", { style: "grid-area: 2 / -2" }, ...typeset("g̃_t"));
+  const grid = element("div", { class: "weighed",
+    style: `grid-template-columns: repeat(${3 * heads}, minmax(0, 1fr)) auto minmax(0, 1fr)` },
+  ...letters, ...pieces.map(({ frame }) => frame), head, fc.frame, equals,
+  ...maps.map(({ frame }) => frame));
+  pieces.forEach(({ frame }, m) => (frame.style.gridArea = `2 / ${m + 1}`));
+  return { pieces, fc, maps, grid, equals, sum };
+}
+
+function drawLight({ light: view, pass }, { group, lightCell: chosen }) {
+  const { heads, lightTaps, height, width, weights } = pass, columns = 3 * heads;
+  const inOneScale = (views, valuesOf, nameOf) => {
+    const values = views.map((_, n) => valuesOf(n)), end = reach(...values);
+    views.forEach((one, n) => {
+      one.draw(values[n], height, width, -end, end, SIGNED);
+      one.say(nameOf(n));
+    });
+  };
+  inOneScale(view.pieces, (m) => pieceOf(pass, m, group),
+    (m) => `Piece ${pieceName(pass, m).replace("^", ", head ")}`);
+  inOneScale(view.maps, (t) => Float32Array.from({ length: height * width }, (_, n) =>
+    light(pass, group, t, n)), (t) => `Map ${t}`);
+  const end = reach(weights.fc);
+  view.fc.draw(weights.fc, lightTaps, columns, -end, end, SIGNED);
+  outline(view.fc, [{ row: chosen, column: 0, rows: 1, columns, kind: "here" }]);
+  view.maps.forEach(({ frame }, t) => frame.classList.toggle("chosen", t === chosen));
+  view.equals.style.gridArea = `${chosen + 3} / -3`;
+  const terms = Array.from({ length: columns }, (_, m) => {
+    const weight = weights.fc[chosen * columns + m], sign = weight < 0 ? "− " : m ? "+ " : "";
+    return `${sign}${figure(Math.abs(weight))} ${pieceName(pass, m)}`;
+  });
+  view.sum.replaceChildren(
+    ...typeset(`map ${chosen}, dimension ${group}  =  ${terms.join(" ")}`));
+  view.fc.say(`fc: blue ${figure(-end)}, red ${figure(end)}`);
+  view.fc.frame.setAttribute("aria-label", `fc, ${lightTaps} by ${columns}, row ${chosen}; `
+    + "arrow keys choose the row");
+}
+
 // ---- The widget -----------------------------------------------------------------------------
 
 function readPass(model) {
@@ -358,6 +420,8 @@ function build(model, { redraw, set }) {
   const pin = (values) => { view.hovered = {}; set(values); };
   view.hovered = {};
   Object.assign(view, makeMaps(model, pass, hover, pin));
+  view.light = lightLayer(pass, hover, pin, () =>
+    lookAt(model, pass, model.get("offset")).lightCell);
   for (const map of [view.thumbs.x, view.mapOf(view.tensors[0])]) {
     map.photo(pass.x);
   }
@@ -395,6 +459,7 @@ function draw(model, view) {
   const at = lookAt(model, view.pass, view.hovered.offset ?? model.get("offset"));
   openStep(view, model, step);
   drawDiagram(view, at, step);
+  if (isMixed(tensors)) drawLight(view, at);
   for (const tensor of tensors) {
     drawMap(view, tensor, at, pixel);
     if (hasWindows(tensor)) drawWindow(view, tensor, at, pixel);

@@ -8,7 +8,7 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.examples import colour_acmix, colour_features, photograph
+from acmix_edu.examples import colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
     between,
@@ -19,6 +19,7 @@ from acmix_edu.explorers.explorer import (
     weights_of,
 )
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.released import trained_acmix
 
 
 class Step(NamedTuple):
@@ -160,8 +161,7 @@ class WalkExplorer(Explorer):
     The steps are those of ``ACmix.explain``; the shapes are recorded from a run of the module.
 
     Args:
-        module: an ``ACmix``; its weights are copied. When left out, ``colour_acmix`` with small
-            weights for the position term (which are zero there).
+        module: an ``ACmix``; its weights are copied. When left out, ``trained_acmix``.
         image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
             128×128 pixels; the ``colour_features`` of a flower, C = 4, when left out.
 
@@ -171,7 +171,8 @@ class WalkExplorer(Explorer):
           channel ``head * module.head_dim + channel``, and all that it is made of.
         - pixel: (row, column) of the output.
         - offset: (rows, columns) from the pixel to the neighbour that is shown of the tensors that
-          hold a window; what lies outside a window stands for its edge.
+          hold a window, and which map of the light layer; what lies outside a window stands for
+          its edge.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -201,7 +202,7 @@ class WalkExplorer(Explorer):
     words = traitlets.Dict(read_only=True).tag(sync=True)  # axis: what it counts
 
     def __init__(self, module=None, image=None):
-        self._module = module = frozen(_legible() if module is None else module)
+        self._module = module = frozen(trained_acmix() if module is None else module)
         image = colour_features(photograph("flower", 48)) if image is None else image
         self._image = one_image(image, module.in_planes)
         height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
@@ -218,7 +219,7 @@ class WalkExplorer(Explorer):
             "table": _table(module, self._image),
             "words": AXES,
         }
-        start = {"head": min(1, module.head - 1), "channel": min(1, module.head_dim - 1)}
+        start = {"head": min(2, module.head - 1), "channel": min(2, module.head_dim - 1)}
         start |= {"pixel": (height // 4, width // 4), "offset": (0, 2 * module.dilation)}
         super().__init__("walk", constants, **start)
 
@@ -237,15 +238,6 @@ class WalkExplorer(Explorer):
     @traitlets.validate("step")
     def _counted(self, proposal):
         return between("step", proposal.value, 1, len(STEPS))
-
-
-def _legible() -> ACmix:
-    """Return ``colour_acmix`` with a position term that can be seen."""
-    module = colour_acmix()
-    with torch.no_grad():
-        slopes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
-        module.conv_p.weight[:, :, 0, 0] = slopes / 10
-    return module
 
 
 def _table(module: ACmix, image: torch.Tensor) -> list[dict]:

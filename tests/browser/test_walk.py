@@ -34,7 +34,8 @@ class Wanted:
         n, e, heads = explorer.head, explorer.channel, module.head
         c, k, kc = n * module.head_dim + e, module.kernel_att, module.kernel_conv
         self.t, self.light = cell(offset, k, module.dilation), cell(offset, kc, 1)
-        group = c // heads  # the dimension that makes channel c of the convolution path
+        # the dimension that makes channel c of the convolution path
+        self.group = group = c // heads
         own = slice(group * kc**2, (group + 1) * kc**2)
         self.at = {"x": (slice(3 if len(self.image) >= 3 else 1),), "pe": (e,),
                    **dict.fromkeys(("q", "k", "v", "out_att", "out_conv", "out"), (c,)),
@@ -69,7 +70,22 @@ class Wanted:
         made = {name: self.coloured(name, self.map(name)) for name in self.step.tensors}
         made |= {f"small_{name}": self.coloured(name, self.map(name)) for name in SMALL}
         shown = [name for name in self.step.tensors if name in WINDOWED]
+        made |= self.light_layer() if "f_all" in shown else {}
         return made | {f"{n}_window": self.coloured(n, self.window(n)) for n in shown}
+
+    def light_layer(self):
+        """The 3N pieces of the dimension in one scale, fc, and the maps that fc makes of them."""
+        parts = [self.tensors[f"{name}_att"][0, :, self.group] for name in "qkv"]
+        pieces, fc = torch.cat(parts), self.module.fc.weight[..., 0, 0]
+        maps = torch.einsum("tm,mhw->thw", fc, pieces)
+        torch.testing.assert_close(maps, self.tensors["f_all"][0, :, self.group])
+
+        def alike(name, stack):
+            end = max(stack.abs().max().item(), 1e-12)
+            return {f"{name}_{n}": colours(one.numpy(), -end, end, SIGNED)
+                    for n, one in enumerate(stack)}  # fmt: skip
+
+        return alike("piece", pieces) | alike("light", maps) | {"fc": self.coloured("fc", fc)}
 
     def coloured(self, name, values):
         if name == "x":
@@ -115,6 +131,9 @@ READ = """(root) => {
     lit: all(".wires .lit", (w) => Number(w.dataset.to)),
     tables: all(".axes", (t) => [text(t.caption), ...[...t.rows].map((row) =>
       [...row.cells].map(text))]),
+    sum: all(".sum", text), chosen: all(".weighed .chosen canvas", (c) => c.dataset.map),
+    row: all(".weighed rect.here", (r) => ["y", "x", "height", "width"]
+      .map((n) => Number(r.getAttribute(n)))),
     maps: Object.fromEntries(all(".detail .map", (m) => [m.querySelector("canvas").dataset.map,
       { title: text(m.querySelector(".title")), note: text(m.querySelector(".note")),
         marks: [...m.querySelectorAll("rect:not(.halo)")].map((r) => [r.getAttribute("class"),
@@ -141,6 +160,7 @@ class Walk(Shown):
         wanted = Wanted(self.explorer, pixel, offset)
         drawn, read = self.compare(wanted.drawings()), self.root.evaluate(READ)
         self.check_step(wanted, read)
+        self.check_sum(wanted, read)
         for name, shown in read["maps"].items():
             self.check_map(wanted, name, shown)
         return drawn
@@ -163,6 +183,23 @@ class Walk(Shown):
             for name in caption.split(", "):
                 assert axes == [bare(axis) for axis in step.tensors[name].split()]
                 assert shape == [str(size) for size in tensors[name].shape]
+
+    def check_sum(self, wanted, read):
+        """Below fc stands the chosen row as a sum; its row and its map are outlined."""
+        if "f_all" not in wanted.step.tensors:
+            assert read["sum"] == read["chosen"] == read["row"] == []
+            return
+        fc, heads, (text,) = wanted.module.fc.weight[..., 0, 0], wanted.module.head, read["sum"]
+        left, right = text.split("  =  ")
+        assert left == f"map {wanted.light}, dimension {wanted.group}"
+        terms = re.findall(r"([−+]?) ?(\d\S*) ([qkv])(\d+)", right)
+        assert [(name, int(n)) for *_, name, n in terms] == [
+            (name, n) for name in "qkv" for n in range(heads)
+        ]
+        for (sign, size, *_), weight in zip(terms, fc[wanted.light].tolist(), strict=True):
+            assert close(sign.replace("+", "") + size, weight)
+        assert read["chosen"] == [f"light_{wanted.light}"]
+        assert read["row"] == [[wanted.light, 0, 1, 3 * heads]]
 
     def check_map(self, wanted, shown_as, shown):
         """The title is an expression whose value is drawn; the note has its ends and a number."""
@@ -309,6 +346,47 @@ def test_offset_by_mouse_and_keys(walk, step, k):
         walk.page.keyboard.press(key)
     assert walk.state()["offset"] == [k // 2, 1 - k // 2]
     walk.check()
+
+
+def test_a_row_of_fc_by_mouse_and_keys(walk):
+    walk.root.locator(".diagram button").nth(9).click()
+    pinned = walk.explorer.offset
+    walk.page.mouse.move(*walk.place("fc", 6, 11))
+    walk.check(offset=(1, -1))
+    walk.page.mouse.move(0, 0)
+    walk.check(offset=pinned)
+    walk.page.mouse.click(*walk.place("fc", 1, 3))
+    walk.page.mouse.move(0, 0)
+    assert walk.state()["offset"] == [-1, 0]
+    walk.page.mouse.click(*walk.place("light_8", 20, 20))
+    walk.page.mouse.move(0, 0)
+    assert walk.state()["offset"] == [1, 1]
+    walk.check()
+    walk.frame("fc").focus()
+    for key, offset in (("ArrowUp", [1, 0]), ("ArrowLeft", [1, 0]), ("Shift+ArrowUp", [-1, 1]),
+                        ("Shift+ArrowUp", [-1, -1]), ("ArrowDown", [-1, 0])):  # fmt: skip
+        walk.page.keyboard.press(key)
+        assert walk.state()["offset"] == offset
+    walk.check()
+
+
+def test_the_pieces_stand_above_their_weights_and_the_maps_beside(open_page, server):
+    """The columns and rows of fc lead to its pieces and maps, on a phone, too."""
+    page = open_page(viewport={"width": 320, "height": 800})
+    page.goto(f"{server}/{CHAPTER}#walk:step=10")
+    walk = Walk(page)
+    boxes = walk.root.evaluate("""(root) => Object.fromEntries(
+      [...root.querySelectorAll(".weighed canvas")].map((canvas) => {
+        const { x, y, width, height } = canvas.getBoundingClientRect();
+        return [canvas.dataset.map, [x, y, width, height]];
+      }))""")
+    left, top, width, height = boxes["fc"]
+    for n in range(9):
+        _, y, size, tall = boxes[f"light_{n}"]
+        assert size > 16 and abs(y + tall / 2 - top - (n + 0.5) * height / 9) < 1.5
+    for m in range(12):
+        x, _, size, _ = boxes[f"piece_{m}"]
+        assert size > 16 and abs(x + size / 2 - left - (m + 0.5) * width / 12) < 1.5
 
 
 def test_a_large_offset_stands_for_the_edge(page, server):

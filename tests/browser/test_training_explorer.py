@@ -20,7 +20,7 @@ CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]
     mean: [...chart.querySelectorAll("path.mean")].map((path) => path.getAttribute("d")),
     seed: [...chart.querySelectorAll("path.seed")].map((path) => path.getAttribute("d")),
     cursor: chart.querySelector(".cursor").getAttribute("d"),
-    note: [...chart.querySelectorAll(".entry")].map((one) => one.textContent).join("\n"),
+    note: [...chart.querySelectorAll(".entry")].map((one) => one.textContent).join("\\n"),
     visible: chart.checkVisibility() }]))"""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import torch
 
 from acmix_edu import ACmix, shift_kernels
 from acmix_edu.examples import colour_features
+from acmix_edu.explorers import attention as attention_explorer
 from acmix_edu.training import (
     ARMS,
     Network,
@@ -34,6 +36,8 @@ from acmix_edu.training import (
 )
 from acmix_edu.training.__main__ import main
 from acmix_edu.training.data import Data
+from acmix_edu.training.network import CONTROLS, OnePath
+from acmix_edu.training.released import command
 
 ROOT = Path(__file__).parent.parent
 SMALL = Plan(data="digits", epochs=2, batch_size=8)
@@ -137,7 +141,7 @@ def test_other_data_are_refused(name, path, said):
 # the network
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [*ARMS, *CONTROLS])
 def test_every_arm_learns_what_it_should_and_keeps_the_rest(arm):
     network, records = train(replace(SMALL, arm=arm, lr=0.01), data=few())
     start = Network(arm, 10, SMALL.seed)
@@ -145,6 +149,7 @@ def test_every_arm_learns_what_it_should_and_keeps_the_rest(arm):
     frozen = {
         "attention": ("rate2", "fc.", "dep_conv"), "convolution": ("rate1", "conv_p"),
         "fixed-shift": ("dep_conv",), "half-half": ("rate1", "rate2"),
+        "quiet-held": ("rate1", "rate2"),
     }.get(arm, ())  # fmt: skip
     for name, value in network.state_dict().items():
         still = any(f"operator.{part}" in name for part in frozen)
@@ -161,6 +166,33 @@ def test_one_path_is_acmix_with_the_other_rate_zero():
             if isinstance(module, ACmix):
                 getattr(module, rate).data.zero_()
         torch.testing.assert_close(network(x), whole(x))
+
+
+@pytest.mark.parametrize("path", ["attention", "convolution"])
+def test_one_path_has_the_dtype_of_acmix_under_autocast(path):
+    module, x = OnePath(16, 16, 3, path), torch.rand(1, 16, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(x).dtype == ACmix(16, 16, head=4)(x).dtype == torch.bfloat16
+
+
+def test_the_controls_begin_with_the_ratio_and_the_function_of_small_beta():
+    x = torch.rand(2, 3, 32, 32)
+    wanted, begins = Network("small-beta", 2)(x), {}
+    for arm in CONTROLS:
+        torch.testing.assert_close(Network(arm, 2)(x), wanted, atol=1e-4, rtol=1e-4)
+        operator = Network(arm, 2).stages[0][1].operator
+        begins[arm] = (operator.rate1.item(), operator.rate2.item(), operator.rate2.requires_grad)
+    assert begins == {"loud-alpha": (2, 0.5, True), "quiet-held": (0.5, 0.125, False)}
+
+
+def test_making_a_network_leaves_every_generator_alone(monkeypatch):
+    """torch.manual_seed would set those of all devices."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("CUDA is seeded"))
+    before = torch.get_rng_state()
+    Network("acmix", 2)
+    denoise._start("acmix", 0)
+    attention_explorer._examples()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_observations_at_the_start():
@@ -280,6 +312,47 @@ def test_the_command_trains_logs_and_exports(tmp_path, capsys):
         released("w", tmp_path)
 
 
+def test_a_finished_checkpoint_still_gives_its_log(tmp_path):
+    arguments = ["--data", "texture", "--arm", "conv3x3", "--epochs", "1", "--batch-size", "64",
+                 "--checkpoint", str(tmp_path / "run.pt"), "--log-file"]  # fmt: skip
+    for name in ("first.jsonl", "second.jsonl"):
+        main([*arguments, str(tmp_path / name)])
+    first, second = ((tmp_path / f"{name}.jsonl").read_text() for name in ("first", "second"))
+    assert first == second and len(first.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("option", "name", "said"), [
+    ("--export", "w.json", r"--export must not end in \.json"),
+    *((option, "", "is a folder") for option in ("--export", "--checkpoint", "--log-file")),
+    *((option, "no/w.pt", "make the folder first") for option in ("--export", "--checkpoint")),
+])  # fmt: skip
+def test_files_that_cannot_be_written_are_refused_before_the_training(
+    tmp_path, monkeypatch, option, name, said
+):
+    monkeypatch.setattr(sys.modules[main.__module__], "train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(SystemExit, match=said):
+        main([option, str(tmp_path / name)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_a_plan_is_one_for_a_shell():
+    plan = Plan(data="folder", path=Path("/my pictures/a'b"))
+    assert shlex.split(command(plan))[5:7] == ["--path", "/my pictures/a'b"]
+    assert command(Plan()).endswith("--batch-size 16 --lr 0.004")
+
+
+def test_a_plan_is_made_of_plain_numbers_and_names(tmp_path):
+    plan = replace(SMALL, path=tmp_path, epochs=np.int64(0), batch_size=np.int64(8))
+    assert plan.path == str(tmp_path) and type(plan.epochs) is type(plan.batch_size) is int
+    file, data = tmp_path / "run.pt", few(train=16)
+    _, records = train(plan, file, data=data)
+    assert train(plan, file, data=data)[1] == records  # it is read again
+    for name, bad, error in (("epochs", -1, ValueError), ("epochs", 1.5, TypeError),
+                             ("batch_size", 0, ValueError)):  # fmt: skip
+        with pytest.raises(error, match=f"{name} must be"):
+            replace(SMALL, **{name: bad})
+
+
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--lr", "nan"], ["--arm", "swin"]])
 def test_bad_arguments_end_with_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -368,7 +441,9 @@ def test_the_released_network_reads_digits():
 def test_every_arm_and_seed_is_recorded(task):
     recorded = runs.records(task)
     made = {(r["arm"], r["seed"]): r for r in recorded["runs"]}
-    assert set(made) == {(arm, seed) for arm in ARMS for seed in runs.SEEDS}
+    arms = [*ARMS, *(CONTROLS if task == "match" else ())]
+    assert set(made) == {(arm, seed) for arm in arms for seed in runs.SEEDS}
+    assert set(recorded["summary"]) == set(arms)
     for (arm, _), run in made.items():
         assert [r["epoch"] for r in run["records"]] == list(range(runs.EPOCHS[task] + 1))
         assert f"--data {task} --arm {arm} --epochs {runs.EPOCHS[task]} " in run["command"]
@@ -438,6 +513,16 @@ def test_the_film_ends_with_the_released_weights():
         assert torch.equal(end[name], value.half().float() if "dep_conv" in name else value), name
     with pytest.raises(ValueError, match="acmix, lost-init, small-beta, but 'half-half' came"):
         film("half-half")
+
+
+def test_noise_has_the_dtype_of_the_picture():
+    torch.set_default_dtype(torch.float64)
+    try:
+        clean, noisy = denoise.held_out(torch.full((1, 3, 8, 8), 0.5, dtype=torch.float32))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert noisy.dtype == clean.dtype == torch.float32
+    assert noisy.sub(0.5).std() == pytest.approx(0.1, rel=0.2)
 
 
 @pytest.mark.parametrize("arm", ["conv3x3", "small-beta"])

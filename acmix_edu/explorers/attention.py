@@ -163,7 +163,7 @@ class AttentionExplorer(Explorer):
 def _examples() -> dict[str, ACmix]:
     """Return weights set by hand, trained ones, and fresh ones, the same every time."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed: those of CUDA, too
         fresh = ACmix(4, 16, head=4)
         return {"colour": colour_acmix(), "trained": trained_acmix(), "random": fresh}
 

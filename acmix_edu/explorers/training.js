@@ -1,7 +1,7 @@
 // The training explorer: curves of recorded runs, with a cursor that the reader moves through time.
 
 import {
-  button, choice, draggable, element, explorer, figure, headline, player, slider, spot,
+  button, choice, draggable, element, explorer, figure, headline, player, slider, spot, toggle,
 } from "./kit.js";
 
 const CHARTS = {
@@ -114,27 +114,29 @@ function buildTraining(model, { set }) {
     arm: choice({ name: "arm", label: "Arm", options: arms }),
     beside: choice({ name: "beside", label: "Beside it", options: arms }),
     epoch: slider({ name: "epoch", label: "Epoch", min: 0, max: longest }),
+    inside: toggle({ name: "inside", label: "Loss, and inside the layers" }),
   };
   const shown = () => runs[model.get("task")];
   const steps = player(controls.epoch, (epoch) => set({ epoch }));
   const pick = (part) => set({ epoch: Math.round(part * lastEpoch(shown())) });
   const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
-  charts.share.box.dataset.aim = "arm";
+  charts.share.box.dataset.aim = "inside";
   const heading = headline(), key = element("p", {},
     "A thin line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
     + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
     + "or drag on a chart to choose the epoch.");
   const grid = (...names) =>
     element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
-  const [a, b, ...rest] = Object.keys(CHARTS);
+  const [first, loss, ...layers] = Object.keys(CHARTS);
   const race = raceOf(named, (arm) => set({ arm }));
-  const parts = [grid(a, b), race.box, heading, grid(...rest), key];
-  return { controls, player: steps.box, parts, charts, heading, race, reset: steps.stop, release: steps.stop };
+  const inside = element("div", {}, grid(loss), heading, grid(...layers));
+  const parts = [grid(first), race.box, inside, key];
+  return { controls, player: steps.box, parts, charts, inside, heading, race, reset: steps.stop, release: steps.stop };
 }
 
 const lastEpoch = ({ arms }) => Object.values(arms)[0][0].loss.length - 1;
 
-function drawTraining(model, { charts, heading, controls, race }) {
+function drawTraining(model, { charts, inside, heading, controls, race }) {
   const task = model.get("runs")[model.get("task")], last = lastEpoch(task);
   const [arm, beside] = [model.get("arm"), model.get("beside")];
   const epoch = Math.min(model.get("epoch"), last);
@@ -146,6 +148,7 @@ function drawTraining(model, { charts, heading, controls, race }) {
     view.box.hidden = !lines.length;
     drawChart(view, lines, rangeOf(task, measure), epoch, last, chance);
   }
+  inside.hidden = !model.get("inside");
   drawRace(race.rows, task, { arm, beside, epoch });
   const when = epoch ? `after epoch ${epoch} of ${last}` : "before training";
   heading.textContent = charts.share.box.hidden ? `${arm} has no ACmix to look into`

@@ -14,17 +14,19 @@ PER_LAYER = ("share", "alpha", "beta", "drift", "entropy")
 class TrainingExplorer(Explorer):
     """Show what was recorded while small networks were trained, epoch by epoch.
 
-    Accuracy and loss of two arms side by side; and of the first arm, layer by layer, attention's
-    share of the norm, α, β, the drift of the shift kernels and the entropy of the attention
-    weights. A thin line is a seed, a thick one the mean of the seeds.
+    The test accuracy of two arms side by side, and of every arm that all tasks have. With
+    ``inside`` the loss, too; and of the first arm, layer by layer, attention's share of the norm,
+    α, β, the drift of the shift kernels and the entropy of the attention weights. A thin line is a
+    seed, a thick one the mean of the seeds.
 
     Args:
         runs: by task, a record as ``acmix_edu.training.runs.records`` returns it; all those that
             come with the package when left out.
         task, arm, beside: where to start; ``beside`` is the arm to compare with.
+        inside: show all charts from the start.
 
     Traits:
-        task, arm, beside, and epoch, from 0 (before training) to the task's last.
+        task, arm, beside, inside, and epoch, from 0 (before training) to the task's last.
 
     Raises:
         TypeError, ValueError: ``runs`` holds no such record, or a trait's new value is not in
@@ -44,18 +46,21 @@ class TrainingExplorer(Explorer):
     arm = traitlets.Unicode().tag(sync=True, state=True)
     beside = traitlets.Unicode().tag(sync=True, state=True)
     epoch = traitlets.Int(0).tag(sync=True, state=True)
+    inside = traitlets.Bool(False).tag(sync=True, state=True)
 
     # task: { chance, arms: { arm: [a run for each seed] } }; see _curves
     runs = traitlets.Dict(read_only=True).tag(sync=True)
     names = traitlets.Dict(read_only=True).tag(sync=True)  # of tasks and arms, in their order
 
-    def __init__(self, runs=None, *, task="match", arm="acmix", beside="attention", epoch=0):
+    def __init__(
+        self, runs=None, *, task="match", arm="acmix", beside="attention", epoch=0, inside=False
+    ):
         if runs is None:
             runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
         self._curves = _all_curves(runs)
         self._bounds = {"epoch": max(len(run["loss"]) for task in self._curves.values()
                                      for arm in task["arms"].values() for run in arm)}  # fmt: skip
-        state = {"task": task, "arm": arm, "beside": beside, "epoch": epoch}
+        state = {"task": task, "arm": arm, "beside": beside, "epoch": epoch, "inside": inside}
         arms = list(next(iter(self._curves.values()))["arms"])
         names = {"tasks": list(self._curves), "arms": arms}
         super().__init__("training", {"runs": self._curves, "names": names}, **state)
@@ -77,17 +82,19 @@ class TrainingExplorer(Explorer):
 
 
 def _all_curves(runs) -> dict:
-    """Return the curves of every task, checked: the same arms everywhere."""
+    """Return the curves of every task, of the arms that all of them have."""
     try:
         curves = {task: _curves(record) for task, record in runs.items()}
-        arms = {tuple(sorted(task["arms"])) for task in curves.values()}
+        arms = set.intersection(*(set(task["arms"]) for task in curves.values()))
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise TypeError(
             "runs must be records by task, as {'match': records('match')}, but something else "
             f"came ({type(error).__name__}: {error})."
         ) from None
-    if len(arms) != 1:
-        raise ValueError(f"the tasks of runs must have the same arms, but {sorted(arms)} came.")
+    if not arms:
+        raise ValueError("the tasks of runs must have an arm in common, but they have none.")
+    for task in curves.values():
+        task["arms"] = {arm: made for arm, made in task["arms"].items() if arm in arms}
     return curves
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from acmix_edu.training.data import SOURCES
 from acmix_edu.training.loop import Plan, train, write_log
-from acmix_edu.training.network import ARMS
+from acmix_edu.training.network import ARMS, CONTROLS
 from acmix_edu.training.released import export, library
 
 DESCRIPTION = """\
@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("--data", default=plan.data, choices=SOURCES, metavar="NAME",
         help="what to learn: " + ", ".join(SOURCES))  # fmt: skip
     add("--path", metavar="FOLDER", help="the files of cifar10, or train/ and test/ of folder")
-    add("--arm", default=plan.arm, choices=ARMS, metavar="ARM",
-        help="the operator that looks at neighbours: " + ", ".join(ARMS))  # fmt: skip
+    add("--arm", default=plan.arm, choices=[*ARMS, *CONTROLS], metavar="ARM",
+        help="the operator that looks at neighbours: " + ", ".join([*ARMS, *CONTROLS]))  # fmt: skip
     add("--epochs", type=_positive(int), default=plan.epochs, metavar="N", help="how long")
     add("--seed", type=int, default=plan.seed, metavar="N", help="of weights and order")
     add("--batch-size", type=_positive(int), default=plan.batch_size, metavar="N",
@@ -71,12 +71,24 @@ def line(record: dict, epochs: int, seconds: float) -> str:
 def check_files(options: dict) -> None:
     """Say before the training, and not after it, that a file cannot be written."""
     for name in ("checkpoint", "log_file", "export"):
-        if options[name] and not Path(options[name]).absolute().parent.is_dir():
+        if not options[name]:
+            continue
+        file, option = Path(options[name]).absolute(), "--" + name.replace("_", "-")
+        if not file.parent.is_dir():
             raise ValueError(
-                f"--{name.replace('_', '-')} must name a file in a folder that is there, but "
-                f"{options[name]} came; make the folder first."
+                f"{option} must name a file in a folder that is there, but {options[name]} came; "
+                "make the folder first."
+            )
+        if file.is_dir():
+            raise ValueError(
+                f"{option} must name a file, but {options[name]} is a folder; name a file in it."
             )
     if options["export"]:
+        if Path(options["export"]).suffix == ".json":
+            raise ValueError(
+                f"--export must not end in .json, but {options['export']} came: there goes what "
+                "is said of the weights; pass a name that ends in .safetensors."
+            )
         library()
 
 
@@ -94,8 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check_files(options)
         network, records = train(plan, options["checkpoint"], report)
-        if options["export"] and int(os.environ.get("RANK", 0)) == 0:
-            export(options["export"], network, plan, records)
+        if int(os.environ.get("RANK", 0)) == 0:
+            if options["log_file"]:  # a checkpoint that was finished reports nothing
+                write_log(options["log_file"], records)
+            if options["export"]:
+                export(options["export"], network, plan, records)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     finally:

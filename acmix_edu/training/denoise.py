@@ -37,11 +37,15 @@ FRAMES = 40
 
 def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Add Gaussian noise of standard deviation 0.1 and clip to 0 … 1."""
-    return (clean + NOISE * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
+    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    return (clean + NOISE * noise).clamp(0, 1)
 
 
 def held_out(picture: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a picture clean and noisy: the flower, ``[1, 3, 48, 48]``, which nothing trains on."""
+    """Return a picture clean and noisy, with the same noise at every call.
+
+    Left out, it is the flower, ``[1, 3, 48, 48]``, which no denoiser here trains on.
+    """
     picture = photograph("flower", SIDE) if picture is None else picture
     return picture, noisy(picture, torch.Generator().manual_seed(7))
 
@@ -69,7 +73,7 @@ def psnr(picture: torch.Tensor, clean: torch.Tensor) -> float:
 
 def _start(arm: str, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         head = nn.Conv2d(16, 3, 1)  # first: the arms share it
         denoiser = nn.Sequential()
         denoiser.add_module("operator", ARMS[arm](4, 16, 7))

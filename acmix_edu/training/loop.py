@@ -1,6 +1,7 @@
 """Train, record, stop and go on: on one process, or on many under torchrun."""
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from acmix_edu.checks import whole_number
 from acmix_edu.training.data import Data, load
 from acmix_edu.training.network import Network
 
@@ -24,13 +26,19 @@ class Plan:
     """All that the numbers depend on; a checkpoint belongs to one plan."""
 
     data: str = "digits"
-    path: str | None = None
+    path: str | Path | None = None  # kept as a str
     arm: str = "acmix"
     epochs: int = 6
     seed: int = 0
     batch_size: int = 16
     lr: float = 4e-3
     amp: bool = False
+
+    def __post_init__(self):
+        keep = functools.partial(object.__setattr__, self)  # frozen
+        keep("path", None if self.path is None else os.fspath(self.path))
+        keep("epochs", whole_number("epochs", self.epochs, 0))
+        keep("batch_size", whole_number("batch_size", self.batch_size))
 
 
 def train(

@@ -28,8 +28,10 @@ class OnePath(ACmix):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         maps = self.project(x)
         if self.path == "attention":
-            return self.rate1 * self.attention_path(*maps)
-        return self.rate2 * self.convolution_path(*maps)
+            rate, out = self.rate1, self.attention_path(*maps)
+        else:
+            rate, out = self.rate2, self.convolution_path(*maps)
+        return rate.type_as(out) * out  # in the path's dtype, as ACmix.mix
 
 
 def _acmix(before: int, planes: int, window: int) -> ACmix:
@@ -57,10 +59,25 @@ def _fixed_shifts(before: int, planes: int, window: int) -> ACmix:
 
 
 def _half(before: int, planes: int, window: int) -> ACmix:
-    module = _acmix(before, planes, window)
+    return _held(_acmix(before, planes, window))
+
+
+def _held(module: ACmix) -> ACmix:
     for rate in (module.rate1, module.rate2):
         rate.requires_grad_(False)
     return module
+
+
+def _loud_alpha(before: int, planes: int, window: int) -> ACmix:
+    """The ratio of small-beta with a large α: β begins at ½ and moves as slowly as in acmix."""
+    module = _acmix(before, planes, window)
+    module.rate1.data.fill_(2.0)
+    return module
+
+
+def _quiet_held(before: int, planes: int, window: int) -> ACmix:
+    """The ratio of small-beta, for ever."""
+    return _held(_small_beta(before, planes, window))
 
 
 ARMS = {
@@ -73,6 +90,9 @@ ARMS = {
     "fixed-shift": _fixed_shifts,
     "half-half": _half,
 }
+
+# Controls of small-beta: the same ratio of α and β in other ways; recorded on match alone.
+CONTROLS = {"loud-alpha": _loud_alpha, "quiet-held": _quiet_held}
 
 
 class Block(nn.Module):
@@ -101,7 +121,7 @@ class Network(nn.Module):
     one that looks at neighbours.
 
     Args:
-        arm: a name from ``ARMS``.
+        arm: a name from ``ARMS`` or ``CONTROLS``.
         classes: outputs of the linear layer.
         seed: of the initial weights. Arms with the same seed share those that they have in common
             up to the first operator.
@@ -116,10 +136,11 @@ class Network(nn.Module):
 
     def __init__(self, arm: str, classes: int, seed: int = 0):
         super().__init__()
-        if arm not in ARMS:
-            raise ValueError(f"arm must be one of {', '.join(ARMS)}, but {arm!r} came.")
+        arms = ARMS | CONTROLS
+        if arm not in arms:
+            raise ValueError(f"arm must be one of {', '.join(arms)}, but {arm!r} came.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed: those of CUDA, too
             self.stem = nn.Conv2d(3, WIDTHS[0], 2, stride=2)
             self.stages = nn.ModuleList()
             before = WIDTHS[0]
@@ -127,7 +148,7 @@ class Network(nn.Module):
                 reduce = nn.Identity()
                 if planes != before:
                     reduce = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, planes, 1))
-                block = Block(planes, ARMS[arm](planes, planes, window))
+                block = Block(planes, arms[arm](planes, planes, window))
                 self.stages.append(nn.Sequential(reduce, block))
                 before = planes
             self.fc = nn.Linear(before, classes)

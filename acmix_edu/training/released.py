@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def command(plan: Plan) -> str:
     for name, value in asdict(plan).items():
         if value is not None and value is not False:
             option = "--" + name.replace("_", "-")
-            parts.append(option if value is True else f"{option} {value}")
+            parts.append(option if value is True else f"{option} {shlex.quote(str(value))}")
     return " ".join(parts)
 
 

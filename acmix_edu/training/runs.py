@@ -1,5 +1,7 @@
 """Which task needs which path? Every arm on every task, three seeds; the records go to files.
 
+The controls, too, on the task "match" alone.
+
 From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about forty
 minutes; a run that is already in its file is not repeated, so the command may be stopped.
 """
@@ -15,12 +17,18 @@ import torch
 
 from acmix_edu.training.data import load
 from acmix_edu.training.loop import Plan, train, write_whole
-from acmix_edu.training.network import ARMS, WIDTHS, WINDOWS
+from acmix_edu.training.network import ARMS, CONTROLS, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
 
 EPOCHS = {"match": 6, "mixture": 4, "texture": 2, "digits": 5, "rotation": 4}
 SEEDS = (0, 1, 2)
+CONTROLLED = "match"
 RECORDS = Path(__file__).parent / "records"
+
+
+def arms_of(task: str) -> list[str]:
+    """The arms that are recorded on a task: the controls on one alone."""
+    return [*ARMS, *(CONTROLS if task == CONTROLLED else ())]
 
 
 def run(task: str, arm: str, seed: int, data) -> dict:
@@ -48,7 +56,7 @@ def run_task(task: str, seed: int) -> None:
     if file.exists():
         result["runs"] = json.loads(file.read_text(encoding="utf-8"))["runs"]
     done = [r["arm"] for r in result["runs"] if r["seed"] == seed]
-    for arm in [arm for arm in ARMS if arm not in done]:
+    for arm in [arm for arm in arms_of(task) if arm not in done]:
         result["runs"].append(run(task, arm, seed, data))
         result["summary"] = summary(result["runs"])
         _write(file, result)
@@ -82,7 +90,7 @@ def records(task: str) -> dict:
 def summary(runs: list[dict]) -> dict[str, dict[str, float]]:
     """Mean and range over the seeds of the last test accuracy, for each arm."""
     result = {}
-    for arm in ARMS:
+    for arm in [*ARMS, *CONTROLS]:
         values = [r["records"][-1]["test_accuracy"] for r in runs if r["arm"] == arm]
         if values:
             result[arm] = {"mean": round(statistics.fmean(values), 4),

@@ -10,6 +10,7 @@ from shown import TWO_FRAMES, Shown, number
 
 from acmix_edu.explorers import TrainingExplorer
 from acmix_edu.training import ARMS, load
+from acmix_edu.training.network import CONTROLS
 from acmix_edu.training.runs import records
 
 CHAPTER = "book/08_training.html"
@@ -19,7 +20,8 @@ CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]
     mean: [...chart.querySelectorAll("path.mean")].map((path) => path.getAttribute("d")),
     seed: [...chart.querySelectorAll("path.seed")].map((path) => path.getAttribute("d")),
     cursor: chart.querySelector(".cursor").getAttribute("d"),
-    note: chart.querySelector(".note").innerText }]))"""
+    note: [...chart.querySelectorAll(".entry")].map((one) => one.textContent).join("\\n"),
+    visible: chart.checkVisibility() }]))"""
 
 
 RACE = """(root) => Object.fromEntries([...root.querySelectorAll(".arm-row")].map((row) => {
@@ -64,6 +66,8 @@ def check(shown):
     assert len(charts) == 7
     for measure, chart in charts.items():
         lines = wanted_lines(measure, task, arm, beside)
+        shown_first = measure == "test_accuracy"
+        assert chart["visible"] == (shown_first or (state["inside"] and len(lines) > 0))
         first = 1 if measure == "loss" else 0
         high, low = map(number, chart["ends"])
         assert len(chart["mean"]) == len(lines)
@@ -123,14 +127,31 @@ def test_a_row_chooses_its_arm(shown):
     assert shown.state()["arm"] == "attention"
 
 
+def test_what_is_inside_opens_and_closes(shown):
+    for opened in (True, False):
+        shown.control("inside").click()
+        check(shown)
+        assert shown.state()["inside"] == opened
+        assert shown.root.locator("[data-chart]:visible").count() == (7 if opened else 1)
+
+
+def test_the_controls_are_not_among_the_arms(shown):
+    """They are recorded on one task alone."""
+    assert {run["arm"] for run in records("match")["runs"]} - set(ARMS) == set(CONTROLS)
+    names = shown.control("arm").locator("option").all_inner_texts()
+    assert names == list(ARMS)
+
+
 def test_an_arm_without_acmix_has_no_layers(shown):
     shown.control("arm").select_option("conv3x3")
+    shown.control("inside").check()
     check(shown)
     assert shown.root.locator("[data-chart]:visible").count() == 2
     assert shown.root.get_by_text("conv3x3 has no ACmix to look into").is_visible()
 
 
 def test_a_chart_takes_the_pointer(shown):
+    shown.control("inside").check()
     svg = shown.root.locator("[data-chart=share] svg")
     svg.scroll_into_view_if_needed()
     box = svg.bounding_box()
@@ -155,3 +176,12 @@ def test_python_has_the_same_curves():
     for curves, log in zip(explorer.run(), logs("digits", "attention"), strict=True):
         assert curves["test_accuracy"] == [r["test_accuracy"] for r in log]
         assert curves["entropy"][2] == [r["layers"][2]["entropy"] for r in log]
+
+
+def test_tasks_without_a_common_arm_are_refused():
+    few = {task: records(task) for task in ("texture", "match")}
+    for task, arm in (("texture", "acmix"), ("match", "loud-alpha")):
+        few[task]["runs"] = [run for run in few[task]["runs"] if run["arm"] == arm]
+    with pytest.raises(ValueError, match="an arm in common"):
+        TrainingExplorer(few)
+    assert TrainingExplorer({"match": few["match"]}, arm="loud-alpha", beside="loud-alpha").run()

@@ -53,7 +53,8 @@ def on_cpu(kernel, monkeypatch):
     compile_only = kernel.run
 
     def run(*args, grid, warmup=False, **options):
-        assert options["enable_fp_fusion"]  # Triton says that 3.10 leaves it out
+        ours = kernel.fn.__module__ != __name__
+        assert options.get("enable_fp_fusion", not ours)  # Triton says that 3.10 leaves it out
         compiled = compile_only(*args, grid=grid, warmup=True, **options)
         named = dict(zip(kernel.arg_names, args, strict=False)) | options
         values = []

@@ -20,6 +20,7 @@ HELPERS = {
     "check_kernel",
     "check_maps",
     "computes_as_usual",
+    "copied",
     "is_hooked",
     "is_plain",
     "reflect",

@@ -10,6 +10,11 @@ import traitlets
 from acmix_edu.acmix import ACmix
 
 MOST_PIXELS = 128 * 128
+WEIGHTS = {"rate1", "rate2", "fc.weight", "dep_conv.weight"} | {
+    f"{layer}.{part}"
+    for layer in ("conv1", "conv2", "conv3", "conv_p")
+    for part in ("weight", "bias")
+}
 
 
 def place():
@@ -116,7 +121,7 @@ def frozen(module: ACmix) -> ACmix:
             f"module must be an acmix_edu.ACmix, but a {type(module).__name__} came; "
             "pass ACmix(in_planes, out_planes), or one layer of your network."
         )
-    missing = set(ACmix(1, 1, head=1).state_dict()) - set(module.state_dict())
+    missing = WEIGHTS - set(module.state_dict())
     if missing:
         raise TypeError(
             f"module must hold its weights as they are, but {', '.join(sorted(missing))} is "

@@ -20,6 +20,7 @@ import pytest
 import test_budget
 import test_denoise
 import test_film
+import test_grouped
 import test_training_explorer
 import torch
 from PIL import Image
@@ -60,6 +61,10 @@ class Film(Here, test_film.Film):
     pass
 
 
+class Grouped(Here, test_grouped.Grouped):
+    pass
+
+
 class Training(Here, Shown):
     check = test_training_explorer.check
 
@@ -69,6 +74,7 @@ VIEWS = {
     "budget": Budget,
     "denoise": Denoise,
     "film": Film,
+    "grouped": Grouped,
     "halo": Halo,
     "kernel": Kernel,
     "mixing": Mixing,

@@ -198,12 +198,12 @@ function build(model, { redraw, set }) {
   const where = headline(), scale = element("p", { class: "scale" });
   const legend = element("p", { class: "scale" });
   const boxes = (views) => views.map((map) => map.box);
-  const parts = [
-    element("div", { class: "looks" }, element("div", { class: "query" }, picture.box),
-      element("div", { class: "maps heads", "data-aim": "" }, ...boxes(heads)), legend),
-    where, element("div", { class: "maps kernels", "data-aim": "head key" },
-      ...boxes(Object.values(maps)), scale)];
-  const view = { ...inputs, controls: makeControls(model, inputs), parts, heads, picture, maps,
+  const looks = element("div", { class: "looks" }, element("div", { class: "query" }, picture.box),
+    element("div", { class: "maps heads", "data-aim": "" }, ...boxes(heads)), legend);
+  const steps = element("div", { class: "maps kernels", "data-aim": "head key" },
+    ...boxes(Object.values(maps)), scale);
+  const arrange = (form) => [looks, form, where, steps];
+  const view = { ...inputs, controls: makeControls(model, inputs), arrange, heads, picture, maps,
     where, scale, legend, remember: memory(), rest: later(10), redraw };
   view.release = view.rest.stop;
   picture.photo(inputs.image);

@@ -231,11 +231,10 @@ function build(model, { redraw, set }) {
     ["verdict", "counted", "half", "reading", "heads", "memo"].map((name) =>
       element("p", { class: name }));
   const layers = element("div", { class: "layers", "data-aim": "" }), heading = headline();
-  const parts = [
-    element("div", { class: "resnet" },
-      element("div", { class: "networks", role: "group", "aria-label": "Network" }, ...choices),
-      layers, counted),
-    heading,
+  const resnet = element("div", { class: "resnet" },
+    element("div", { class: "networks", role: "group", "aria-label": "Network" }, ...choices),
+    layers, counted);
+  const arrange = (form) => [resnet, form, heading,
     element("div", { class: "board" },
       element("div", { class: "bars", "data-aim": "measure kernel_att stage" },
         ...bars.map(({ box }) => box), verdict),
@@ -243,7 +242,7 @@ function build(model, { redraw, set }) {
     element("div", { class: "chips", role: "group", "aria-label": "Stage" },
       ...chips.map(({ box }) => box)),
     reading, heads, memo];
-  const view = { controls, parts, chart, bars, chips, choices, verdict, counted, share, reading,
+  const view = { controls, arrange, chart, bars, chips, choices, verdict, counted, share, reading,
     heads, memo, layers, heading, networks, ends, set, keep: memory(), accept: {
       stride: (n) => Number.isInteger(n) && n >= 1 && n <= model.get("most").stride,
       network: isOneOf(names), stage: isOneOf(Object.keys(STAGES)) } };

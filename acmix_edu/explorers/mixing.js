@@ -7,7 +7,7 @@ import {
   project, reflect, regroup, shiftKernels, sumInputs,
 } from "./engine.js";
 import {
-  AMOUNT, NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
+  NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
   intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, reach, rooted, slider,
   squareAt, steerable, tuple, written,
 } from "./kit.js";
@@ -89,8 +89,8 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const att = onGrid(sumInputs(byContent, inPlanes), dilation, side);
   const conv = onGrid(sumInputs(fixed, inPlanes), 1, side);
   const [alpha, beta] = [model.get("alpha"), model.get("beta")];
-  return { side, weights, a: onGrid(weights, dilation, side), att: att.map((w) => alpha * w),
-    conv: conv.map((w) => beta * w), mixed: mixGrids(att, conv, alpha, beta) };
+  return { side, weights, att: att.map((w) => alpha * w), conv: conv.map((w) => beta * w),
+    mixed: mixGrids(att, conv, alpha, beta) };
 }
 
 // ---- The page -------------------------------------------------------------------------------
@@ -102,10 +102,9 @@ function controls(model, { sizes, d }) {
   const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span,
     step: 0.01, say: (value) => written(value.toFixed(2)) }),
     accept: (value) => Math.abs(value) <= span });  // a trained rate lies between two steps
-  const index = (name, label, count) =>
-    slider({ name, label: `${label}, 0 to ${count - 1}`, min: 0, max: count - 1 });
+  const index = (name, label, count) => slider({ name, label, min: 0, max: count - 1 });
   const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);
-  const made = { alpha: rate("alpha", "α, attention"), beta: rate("beta", "β, convolution") };
+  const made = { alpha: rate("alpha", "Rate α"), beta: rate("beta", "Rate β") };
   if (sizes.heads > 1) made.head = index("head", "Head", sizes.heads);
   if (d > 1) made.channel = index("channel", "Channel", d);
   if (presets.length > 1) {
@@ -126,10 +125,12 @@ function controls(model, { sizes, d }) {
 // Between two underscores: an index.
 const HEADINGS = {
   picture: "Picture", q: "q", k: "k", v: "v", f_att: "F_att_", f_conv: "F_conv_",
-  f_out: "αF_att_ + βF_conv_", a: "Attention weights a_o_", kernel_att: "Attention", kernel_conv: "Convolution",
-  kernel_mix: "Mix",
+  f_out: "αF_att_ + βF_conv_", kernel_att: "α · attention",
+  kernel_conv: "+ β · convolution", kernel_mix: "= mix",
 };
 
+// Beside the picture and Stage I stand attention, convolution and their mix, in three columns: the
+// kernels at the chosen pixel, the rates, and what comes out at every pixel.
 function buildView(model, data) {
   const inputs = controls(model, data);
   const maps = Object.fromEntries(Object.entries(HEADINGS).map(([name, heading]) =>
@@ -137,25 +138,24 @@ function buildView(model, data) {
       (n % 2 ? element("sub", {}, part) : part)))]));
   const share = element("div", { class: "share" });
   const scale = element("p", { class: "scale" });
+  const kernelScale = element("p", { class: "scale" });
   const where = headline();
-  const kernelScale = element("p", { class: "scale of-kernels" });
   const row = (kind, aim, ...names) =>
     element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
-  const stage = (kind, heading, ...rest) =>
-    element("div", { class: kind }, headline(heading), ...rest);
-  const scene = element("div", { class: "scene" },
-      element("div", { class: "source" }, maps.picture.box, kernelScale),
-      element("div", { class: "seen" }, where,
-        row("kernels", { "data-aim": "pixel offset head" }, "a", "kernel_att", "kernel_conv",
-          "kernel_mix")));
-  const stages = element("div", { class: "stages" },
-      stage("stage1", "Stage I, once: q, k and v feed both paths", row("three", {}, "q", "k", "v")),
-      element("div", { class: "leads", "aria-hidden": "true" }, "→"),
-      stage("stage2", "Stage II, twice: attention and convolution, then the mix",
-        row("three", { "data-aim": "" }, "f_att", "f_conv", "f_out")),
-      element("div", { class: "told", "data-aim": "preset" }, share, scale));
-  return { controls: inputs, arrange: (form) => [scene, form, stages], maps, share, scale, where,
-    kernelScale };
+  const rates = element("div", { class: "maps" });
+  const stage1 = element("div", { class: "stage1" },
+    headline("Stage I: q, k and v, for both paths"), row("", {}, "q", "k", "v"));
+  const source = element("div", { class: "source" }, maps.picture.box, stage1);
+  const sum = element("div", { class: "sum" }, where,
+    row("kernels", { "data-aim": "pixel offset head" }, "kernel_att", "kernel_conv", "kernel_mix"),
+    rates, headline("At every pixel: what comes out"),
+    row("", { "data-aim": "" }, "f_att", "f_conv", "f_out"), share);
+  const told = element("div", { class: "told" }, kernelScale, scale);
+  const arrange = (form) => {
+    rates.append(inputs.alpha.box, inputs.beta.box);
+    return [element("div", { class: "scene" }, source, sum, form), told];
+  };
+  return { controls: inputs, arrange, maps, stage1, share, scale, where, kernelScale };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
   }
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
-  view.scale.textContent = `Output channel ${c} (of the attention: head ${head}, channel ${e}; of `
-    + `the convolution: group ${Math.floor(c / heads)}, kernel ${c % heads}), on one scale: `
+  view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, channel `
+    + `${e}; of the convolution: group ${Math.floor(c / heads)}, kernel ${c % heads}), on one scale: `
     + `blue −${figure(end)}, white 0, red ${figure(end)}, by the square root of the value.`;
 }
 
@@ -199,7 +199,7 @@ function drawShare(model, data, view, norms) {
   const parts = Number.isFinite(share) ? { attention: share, convolution: 1 - share } : {};
   const bar = element("div", { class: "bar", "data-share": share });
   const text = element("p", {},
-    `Share of the output's norm, all ${data.sizes.out_planes} channels:`);
+    `Share of the output, by norm over all ${data.sizes.out_planes} channels:`);
   for (const [path, part] of Object.entries(parts)) {
     bar.append(element("span", { class: path, style: `flex-grow:${part}` }));
     text.append(path === "attention" ? " " : ", ", element("span", { class: "key" },
@@ -232,39 +232,31 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const { maps } = view, at = kernelsAt(model, data, now, pixel), middle = (at.side - 1) / 2;
   const [row, column] = cell.map((n) => clamp(n, -middle, middle));
   const n = (row + middle) * at.side + column + middle;
-  const place = row || column ? `offset ${tuple([row, column])}` : "the pixel itself";
+  const place = row || column ? tuple([row, column]) : "itself";
   const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
   const { height, width, stride } = data.sizes;
   const edge = { row: middle - pixel[0] * stride, column: middle - pixel[1] * stride,
     rows: height, columns: width, kind: "edge" };
   const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
-  maps.kernel_att.title.textContent = `${written(model.get("alpha").toFixed(2))} × attention`;
-  maps.kernel_conv.title.textContent =
-    `+ ${written(model.get("beta").toFixed(2))} × convolution`;
-  maps.kernel_mix.title.textContent = "= mix";
-  maps.a.draw(at.a, at.side, at.side, 0, extent(at.a)[1], AMOUNT);
-  for (const name of Object.keys(kernels)) {
-    maps[name].draw(kernels[name].map(rooted), at.side, at.side, -rooted(end), rooted(end), SIGNED);
-  }
-  for (const [name, values] of Object.entries({ a: at.a, ...kernels })) {
+  for (const [name, values] of Object.entries(kernels)) {
     const [low, high] = extent(values).map(figure);
+    maps[name].draw(values.map(rooted), at.side, at.side, -rooted(end), rooted(end), SIGNED);
     outline(maps[name], [edge, squareAt([row + middle, column + middle], 1, "here")]);
     maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
-      `${low} to ${high}; ${place}: ${figure(values[n])}`);
+      `${low} to ${high}\n${place}: ${figure(values[n])}`);
   }
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
-  view.where.textContent = `What the output at ${pixelName} sees: its effective kernel, and the two parts of it`;
-  maps.a.note.append(element("br"), `entropy ${figure(entropy)} (1: all alike)`);
-  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, and each path's is multiplied "
-    + "by its rate. "
-    + `One scale for all three: blue −${figure(end)}, white 0, red ${figure(end)}, by the square root `
-    + "of the value, so that small ones show; grey is not read. Past the picture's border (dotted) attention reads mirrored pixels and "
-    + "convolution reads zeros.";
+  view.where.textContent = `At ${pixelName}: the kernels`;
+  maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
+  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
+    + `and multiplied by their rate. One scale for all three: blue −${figure(end)}, white 0, red `
+    + `${figure(end)}, by the square root of the value, so that small ones show; grey is not read. `
+    + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
+    + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }
 
 const KERNEL_NAMES = {
-  a: "Attention weights",
   kernel_att: "Effective kernel of the attention path, times α",
   kernel_conv: "Effective kernel of the convolution path, times β",
   kernel_mix: "Effective kernel of the mix",
@@ -299,7 +291,7 @@ function build(model, { redraw, set }) {
       change: (colours) => set({ image: new DataView(
         (sizes.lift === "picture" ? colours : colourFeatures(colours)).buffer) }),
     });
-    view.kernelScale.before(own.box);
+    view.stage1.before(own.box);
     view.reset = () => { own.stop(); set({ image: original }); };
   }
   view.derive = (traits) => {  // a preset brings its own rates
@@ -320,7 +312,7 @@ function build(model, { redraw, set }) {
 
   const point = (at) => { view.pointed = at; redraw(); };
   const choose = (offset) => { view.pointed = null; set({ offset }); };
-  for (const name of ["a", "kernel_att", "kernel_conv", "kernel_mix"]) {
+  for (const name of ["kernel_att", "kernel_conv", "kernel_mix"]) {
     pickable(maps[name], point, choose, (at) => at.map((n) => n - (maps[name].rows - 1) / 2));
   }
   steerable(maps.kernel_mix, "Kernels; arrow keys choose the offset whose values are shown",

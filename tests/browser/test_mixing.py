@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix
 from acmix_edu.examples import colour_features
@@ -17,17 +17,16 @@ from acmix_edu.explorers import MixingExplorer
 
 CHAPTER, INDEX = "book/05_acmix.html", "index.html"
 SLIDERS = ("alpha", "beta", "kernel_att", "dilation", "head", "channel")
-MAPS = ("picture", "q", "k", "v", "f_att", "f_conv", "f_out", "a")
 KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
     "preset": {"q", "k", "f_att", "f_out"},
     "alpha": {"f_out"},
     "beta": {"f_out"},
-    "kernel_att": {"f_att", "f_out", "a"},
-    "dilation": {"f_att", "f_out", "a"},
+    "kernel_att": {"f_att", "f_out", "kernel_att"},
+    "dilation": {"f_att", "f_out", "kernel_att"},
     "kernel_conv": {"f_conv", "f_out", "kernel_conv"},
-    "head": {"f_att", "f_out", "a"},
+    "head": {"f_att", "f_out", "kernel_att"},
     "channel": {"q", "k", "v", "f_att", "f_conv", "f_out"},
 }
 
@@ -55,7 +54,6 @@ def grey_kernels(module, x, pixel, channel):
         np.where(taps_att, att, np.nan),
         np.where(taps_conv, conv, np.nan),
         np.where(taps_att | taps_conv, mixed, np.nan),
-        taps_att,
     )
 
 
@@ -74,12 +72,9 @@ def drawings(explorer, pixel=None):
              for p in ("att", "conv", "out")}  # fmt: skip
     end = max(np.abs(values).max() for values in paths.values())
     made |= {name: rooted(values, end) for name, values in paths.items()}
-    att, conv, mixed, taps = grey_kernels(module, x, pixel, c)
-    weights = np.full(taps.shape, np.nan)
-    weights[taps] = seen["att"][0, explorer.head, :, pixel[0], pixel[1]].numpy()
-    made["a"] = colours(weights, 0, np.nanmax(weights), AMOUNT)
-    end = max(np.nanmax(np.abs(kernel)) for kernel in (att, conv, mixed))
-    for name, kernel in zip(KERNELS, (att, conv, mixed), strict=True):
+    kernels = grey_kernels(module, x, pixel, c)
+    end = max(np.nanmax(np.abs(kernel)) for kernel in kernels)
+    for name, kernel in zip(KERNELS, kernels, strict=True):
         made[name] = rooted(kernel, end)
     return made
 
@@ -251,15 +246,13 @@ def test_numbers_of_a_kernel_cell(chapter):
     """The value at the pointed or steered offset is written below each kernel."""
     module, x = chapter.explorer.current_module(), chapter.explorer.current_image()[None]
     c = chapter.explorer.head * module.head_dim + chapter.explorer.channel
-    *kernels, _ = grey_kernels(module, x, chapter.explorer.pixel, c)
+    kernels = grey_kernels(module, x, chapter.explorer.pixel, c)
 
     def says(row, column):
         chapter.page.evaluate(TWO_FRAMES)
         for name, kernel in zip(KERNELS, kernels, strict=True):
             note = chapter.root.locator(f'.map:has(canvas[data-map="{name}"]) .note').inner_text()
-            low, high, said = re.fullmatch(
-                r"(.*) to (.*); (?:offset \(.*\)|the pixel itself): (.*)", note
-            ).groups()
+            low, high, said = re.match(r"(.*) to (.*)\n(?:\(.*\)|itself): (.*)", note).groups()
             middle = len(kernel) // 2
             assert number(low) == pytest.approx(np.nanmin(kernel), rel=0.06, abs=6e-4)
             assert number(high) == pytest.approx(np.nanmax(kernel), rel=0.06, abs=6e-4)
@@ -297,7 +290,9 @@ def test_state_in_words(chapter):
     window = module.explain(x)["att"][0, chapter.explorer.head, :, row + 1, column]
     said = status.inner_text()
     fraction = entropy_of(window)
-    assert number(re.search(r"entropy (\S+) of", said)[1]) == pytest.approx(fraction, abs=6e-4)
+    shown = re.search(r"entropy (\S+)", chapter.note("kernel_att"))[1]
+    for entropy in (re.search(r"entropy (\S+) of", said)[1], shown):
+        assert number(entropy) == pytest.approx(fraction, abs=6e-4)
     assert f"attention {100 * module.norm_share(x).item():.0f} %" in said
 
 

@@ -80,7 +80,7 @@ class ACmix(nn.Module):
     Differs from the published code: any dtype, memory format, odd kernel_conv, dilation, odd
     sides with a stride, and maps smaller than the window work; ``dep_conv`` is no ``nn.Conv2d``,
     so a network's own initialisation does not overwrite the shift kernels. Results of finite
-    inputs are equal, up to rounding, wherever the published code runs.
+    inputs are equal, up to rounding, wherever the published code runs with kernel_conv 3.
 
     Source: X. Pan et al., *On the Integration of Self-Attention and Convolution*, CVPR 2022.
     """

@@ -289,7 +289,7 @@ def local_attention(
 
 
 def global_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    r"""Attend from every pixel to all pixels (ViT, PVT; section 4.5 of the paper).
+    r"""Attend from every pixel to all pixels (ViT; section 4.5 of the paper).
 
     $$g_{ij} = \sum_{a,b} \mathop{\mathrm{softmax}}_{a,b}\!
     \left(q_{ij}^{\top} k_{ab}/\sqrt d\right) v_{ab}$$

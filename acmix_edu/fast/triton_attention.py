@@ -37,7 +37,7 @@ from acmix_edu.fast.triton_base import (
 
 TILE, LARGEST = (2, 8), 16  # rows and columns of a tile; the longest side of a block
 MOST_FEATURES = 256
-ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory and more; others have 99
+ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory and more; others may have 99
 KEPT = {}  # tables, never thrown away: a CUDA graph knows only their addresses
 
 

@@ -62,41 +62,39 @@ function stage1(model, { sizes, image, layer, remember }) {
     noPosition: layer("conv_p")[0].every((weight) => weight === 0) };
 }
 
-// The head's output, one channel; over the whole image at the query only, for each pixel of it
-// would have to read all others. Where it is not known yet it comes right after the frame, which
-// still shows the last one.
+// The head's output, one channel. Where it is not known yet it comes right after the frame, which
+// still shows the last one: a window's at once, else row by row, for over the whole image every
+// pixel reads all others.
 function outputOf(model, view, now) {
-  const { sizes: { d }, remember, rest, redraw } = view, { v, keys, weights, pixel, head } = now;
+  const { sizes: { d }, remember, rest, redraw } = view, { v, mode, head } = now;
   const values = channelsOf(v, head * d + model.get("channel"), 1);
-  if (now.mode === "whole image") {
-    const data = new Float64Array(v.height * v.width).fill(NaN);
-    data[pixel[0] * v.width + pixel[1]] = averaged(weights[head], values, keys);
-    return { values, data, late: false };
-  }
-  const traits = ["mode", "preset", "temperature", "position"].map((trait) => model.get(trait));
-  const depends = [now.kernel, now.dilation, head, model.get("channel"), ...traits];
   const [q, k] = [now.q, now.k].map((map) => channelsOf(map, head * d, d));
-  const compute = () => remember("output", depends, () => outputs({ ...now, q, k }, values));
-  const late = Boolean(view.output) && !remember.has("output", depends);
-  if (late) rest.do(depends, 1, compute, redraw);
-  else view.output = compute();
-  return { values, data: view.output, late };
+  const traits = ["preset", "temperature", "position"].map((trait) => model.get(trait));
+  const depends = [mode, now.kernel, now.dilation, head, model.get("channel"), ...traits];
+  const compute = mode === "window" ? outputOfWindows : outputOfRow;
+  const part = (n) => remember(`output ${n}`, depends, () => compute({ ...now, q, k }, values, n));
+  const count = mode === "window" ? 1 : v.height;
+  const late = !remember.has(`output ${count - 1}`, depends);
+  if (late) rest.do(depends, count, part, redraw);
+  else view.output = Float64Array.from(range(count).flatMap((n) => Array.from(part(n))));
+  return { values, data: view.output ?? new Float64Array(v.height * v.width).fill(NaN), late };
 }
 
-const averaged = (weights, { data }, { pixels }) =>
-  pixels.reduce((sum, n, t) => sum + weights[t] * data[n], 0);
+const range = (count) => Array.from({ length: count }, (_, n) => n);
 
-// The output of one head at every pixel. The keys of a tile are its queries, too.
-function outputs(now, values) {
-  const { q, k, pe, mode, kernel, dilation } = now, { height, width } = values;
-  if (mode === "window") {
-    const window = { heads: 1, kernel, dilation, stride: 1 };
-    return aggregate(attentionWeights(q, k, pe, window), values, window).data;
-  }
-  return values.data.map((_, n) => {
-    const query = [Math.floor(n / width), n % width];
-    const keys = keysOf(query, { height, width }, now);
-    return averaged(softmax(scoresAt(now, 1, query, keys.pixels)[0]), values, keys);
+// The output of one head at every pixel.
+function outputOfWindows({ q, k, pe, kernel, dilation }, values) {
+  const window = { heads: 1, kernel, dilation, stride: 1 };
+  return aggregate(attentionWeights(q, k, pe, window), values, window).data;
+}
+
+// And at the pixels of a row, each with the keys of its tile or with all.
+function outputOfRow(now, values, row) {
+  return range(values.width).map((column) => {
+    const query = [row, column];
+    const { pixels } = now.mode === "tile" ? keysOf(query, values, now) : now.keys;
+    const weights = softmax(scoresAt(now, 1, query, pixels)[0]);
+    return pixels.reduce((sum, n, t) => sum + weights[t] * values.data[n], 0);
   });
 }
 
@@ -357,9 +355,6 @@ function drawValues(view, now) {
   return end;
 }
 
-const AT_THE_QUERY = " The output is drawn at the query only: for the whole map every pixel would "
-  + "have to read all others.";
-
 function draw(model, view) {
   const now = view.now = computeView(model, view), { keys, pixel, head } = now;
   const different = new Set(keys.pixels).size;
@@ -369,15 +364,13 @@ function draw(model, view) {
   const most = drawCounts(view, now), end = drawValues(view, now);
   const isTwice = different < keys.pixels.length;
   view.maps.counts.box.hidden = !isTwice;
-  const whole = now.mode === "whole image";
-  view.controls.kernel_att.input.disabled = whole;
+  view.controls.kernel_att.input.disabled = now.mode === "whole image";
   view.controls.dilation.input.disabled = now.mode !== "window";
   const { input, box } = view.controls.position;
   input.disabled = box.hidden = now.noPosition;  // there is none to leave out
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${tuple(pixel)} asks`,
     `Black: query ${tuple(pixel)}. Magenta: key ${tuple(now.keyPixel)}.`);
-  view.maps.output.title.textContent = whole ? "→ Average, at the query" : TITLES.output;
   view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys`
     + (isTwice ? `, ${different} different pixels` : "");
   view.scale.textContent = `Scores: the largest counts as 0, yellow; dark ${written(DARK)} or less`
@@ -386,7 +379,7 @@ function draw(model, view) {
     + (keys.mirrored.includes(true) ? "Hatched: mirror images past the border. " : "")
     + (isTwice ? `Counts: dark 0, yellow ${most}. ` : "")
     + `Channel ${model.get("channel")} of values and output: blue −${figure(end)}, white 0, `
-    + `red ${figure(end)}.${whole ? AT_THE_QUERY : ""}`;
+    + `red ${figure(end)}.`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${tuple(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

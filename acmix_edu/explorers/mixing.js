@@ -186,8 +186,8 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
       `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
   }
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
-  view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, channel `
-    + `${e}; of the convolution: group ${Math.floor(c / heads)}, kernel ${c % heads}), on one scale: `
+  view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, dimension `
+    + `${e}; of the convolution: dimension ${Math.floor(c / heads)}, set ${c % heads}), on one scale: `
     + `blue −${figure(end)}, white 0, red ${figure(end)}, by the square root of the value.`;
 }
 

@@ -114,16 +114,14 @@ class Wanted:
         scores = (asks @ keys.flatten(1)).numpy()[self.read] / math.sqrt(module.head_dim)
         self.scores = scores - scores.max()
         self.v = v[e.head, e.channel].numpy()
+        placed = k if pe is None else k - pe[0]
         if self.whole:
-            out = np.full(self.v.shape, np.nan)
-            out[tuple(self.pixel)] = (self.weights[e.head] * self.v.flatten()).sum()
+            out = global_attention(q, placed, v)
         elif self.tile:
-            out = window_attention(q, k if pe is None else k - pe[0], v, e.kernel_att)
-            out = out[e.head, e.channel].numpy()
+            out = window_attention(q, placed, v, e.kernel_att)
         else:
             out = local_attention(q, k, v, e.kernel_att, pe, dilation=e.dilation)
-            out = out[e.head, e.channel].numpy()
-        self.out = out
+        self.out = out[e.head, e.channel].numpy()
 
     def box(self):
         """The first pixel of the window, and its sides."""
@@ -267,7 +265,6 @@ def check_numbers(read, wanted):
     most = f"Counts: dark 0, yellow {wanted.most:.0f}."
     assert most in read["scales"][1] or not wanted.repeats
     assert f"all {own.size} keys" in read["scales"][0]
-    assert ("at the query only" in read["scales"][1]) == wanted.whole
     idle = {"window": [], "tile": ["dilation"], "whole image": ["kernel_att", "dilation"]}
     place = wanted.e._modules[wanted.e.preset].conv_p.weight
     none = [] if place.any() else ["position"]

@@ -138,7 +138,8 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
         convolution: as there.
 
     Returns:
-        The copy, in eval mode; the same outputs up to rounding. It does not train. Hooks on an
+        The copy, in eval mode; the same outputs up to rounding. It does not train. Its state loads
+        into what ``deploy`` makes of another such network, not into the network itself. Hooks on an
         ACmix are not carried over; attributes that a framework wrote on it are.
 
     Raises:

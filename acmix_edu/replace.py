@@ -40,9 +40,10 @@ def replace_conv3x3(
 
     What can be replaced: an ``nn.Conv2d`` (not one with a forward of its own) of kernel 3×3 with
     zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels divisible by
-    4, the number of heads. The new module has its channels, stride, dtype, device and mode, and new
-    weights: train it. A bias is dropped; the values' projection has one. So are hooks,
-    parametrizations and attributes that others put on the convolution.
+    4, the number of heads. The new module has its channels, stride, dtype, device and mode, the
+    defaults of ACmix for all else (7×7 windows), and new weights: train it. A bias is dropped; the
+    values' projection has one. So are hooks, parametrizations and attributes that others put on the
+    convolution.
 
     Args:
         model: any network; its own class stays, its convolutions change.

@@ -537,6 +537,14 @@ def test_onnx_file_with_an_open_batch(dynamo, form, channels, size, options, tmp
 
 
 @through_exporters
+@torch.no_grad()
+def test_onnx_export_says_nothing_of_log_0(tmp_path, caplog):
+    """Where warnings are errors, as here, what folds the constants says that it failed."""
+    to_onnx(randomised(8, 8), torch.randn(2, 8, 14, 13), tmp_path / "acmix.onnx", dynamo=True)
+    assert "divide by zero" not in caplog.text
+
+
+@through_exporters
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "older exporter"])
 @pytest.mark.parametrize("form", ["module", "dense"])
 @torch.no_grad()

@@ -130,10 +130,10 @@ def band_attention(
     """
     check_maps(q, k, v, kernel_size, None, stride, dilation)
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
-    logs = {
-        size: multiplicity(size, kernel_size, stride, dilation, q.device).type_as(q).log()
-        for size in {height, width}
-    }
+    logs = {}
+    for size in {height, width}:
+        m = multiplicity(size, kernel_size, stride, dilation, q.device).type_as(q)
+        logs[size] = m.clamp(min=1).log().masked_fill(m == 0, -math.inf)  # ONNX warns of log 0
     log_rows, log_columns = logs[height], logs[width]
     q = q[..., ::stride, ::stride]
     maps = [f.reshape(-1, *f.shape[-3:]) for f in (q, k, v)]

@@ -175,6 +175,7 @@ def one_image(image, channels: int, why: str = "as module.in_planes says") -> to
         )
     came = list(x.shape)
     x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
+    x = x[None] if x.dim() == 2 else x  # [H, W] is one channel
     if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
         raise ValueError(
             f"image must have the shape [{channels}, H, W], {why}, but "

@@ -178,8 +178,7 @@ class ACmix(nn.Module):
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
-            if f is not q:
-                same_shape("q", q, name, f)
+            same_shape("q", q, name, f)
         return [split_heads(f, self.head) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:

@@ -244,11 +244,13 @@ def aggregate(
             f"weights must be [..., {', '.join(map(str, values.shape[-3:]))}] for this v, "
             f"kernel_size, stride and dilation, but {list(weights.shape)} came."
         )
-    if _leading(weights, v) is None:
+    try:
+        torch.broadcast_shapes(weights.shape[:-3], v.shape[:-3])
+    except RuntimeError:
         raise ValueError(
             "weights and v must agree in the dimensions before the last three, but "
             f"{list(weights.shape)} and {list(v.shape)} came."
-        )
+        ) from None
     alike("v", v, "weights", weights)
     return torch.einsum("...thw,...dthw->...dhw", weights, values)
 
@@ -434,14 +436,6 @@ def _check_position(pe: torch.Tensor, q: torch.Tensor) -> None:
             f"last three, but {list(pe.shape)} came."
         )
     alike("pe", pe, "q", q)
-
-
-def _leading(a: torch.Tensor, b: torch.Tensor) -> torch.Size | None:
-    """Return what the dimensions before the last three broadcast to; None if they do not."""
-    try:
-        return torch.broadcast_shapes(a.shape[:-3], b.shape[:-3])
-    except RuntimeError:
-        return None
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:

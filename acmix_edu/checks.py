@@ -71,7 +71,7 @@ def odd_kernel(name: str, value: int) -> int:
 
 def pair(name: str, value, least: int = 1) -> tuple[int, int]:
     """Return ``value`` as (rows, columns): an int stands for both, as in ``F.conv2d``."""
-    values = tuple(value) if isinstance(value, tuple | list | torch.Size) else (value, value)
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name} must be an int or a pair (rows, columns), but {value!r} came.")
     return whole_number(name, values[0], least), whole_number(name, values[1], least)

@@ -32,7 +32,7 @@ def conv2d_by_definition(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         ...                F.conv2d(f, kernel, padding=1), atol=1e-5)
         True
     """
-    check_kernel(f, kernel)
+    _check_kernel(f, kernel)
     if kernel.shape[2] % 2 == 0 or kernel.shape[3] % 2 == 0:
         raise ValueError(
             "kernel must have odd sides, so that it has a centre, but "
@@ -73,7 +73,7 @@ def pointwise_maps(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         >>> pointwise_maps(torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3)).shape
         torch.Size([1, 9, 3, 5, 5])
     """
-    check_kernel(f, kernel)
+    _check_kernel(f, kernel)
     _, _, kh, kw = kernel.shape
     return torch.stack(
         [F.conv2d(f, kernel[:, :, p : p + 1, q : q + 1]) for p in range(kh) for q in range(kw)],
@@ -81,7 +81,7 @@ def pointwise_maps(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     )
 
 
-def check_kernel(f: torch.Tensor, kernel: torch.Tensor) -> None:
+def _check_kernel(f: torch.Tensor, kernel: torch.Tensor) -> None:
     """Raise unless ``kernel`` is ``[C_out, C_in, k_h, k_w]`` and fits the map ``f``."""
     floating("kernel", kernel)
     if kernel.dim() != 4 or 0 in kernel.shape:

@@ -75,15 +75,12 @@ def _equal(answer, expected) -> bool:
         )
     if isinstance(answer, np.bool_) or (_is_readable(answer) and math.prod(answer.shape) == 1):
         answer = answer.item()
-    if isinstance(answer, bool) or isinstance(expected, bool | str | None):
-        return type(answer) is type(expected) and answer == expected
+    kinds = {type(answer), type(expected)}
+    if bool in kinds or not all(issubclass(kind, Real) for kind in kinds):
+        return len(kinds) == 1 and answer == expected
     if isinstance(expected, float):
-        return isinstance(answer, Real) and math.isclose(
-            answer, expected, rel_tol=1e-4, abs_tol=1e-9
-        )
-    if isinstance(expected, int):
-        return isinstance(answer, Real) and bool(answer == expected)
-    return type(answer) is type(expected) and answer == expected
+        return math.isclose(answer, expected, rel_tol=1e-4, abs_tol=1e-9)
+    return bool(answer == expected)
 
 
 def _as_tensor(answer) -> torch.Tensor | None:

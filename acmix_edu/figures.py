@@ -65,18 +65,17 @@ def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2
     )  # fmt: skip
     flat = [m for m in maps if m.ndim == 2]
     drawn = None
-    for n, axis in enumerate(axes.flat):
+    for axis in axes.flat:
         axis.set_axis_off()
-        if n >= len(maps):
-            continue
-        if maps[n].ndim == 3:
-            axis.imshow(np.clip(maps[n].transpose(1, 2, 0), 0, 1))
+    for axis, title in zip(axes.flat, titles or (), strict=False):
+        axis.set_title(title, fontsize=9)
+    for axis, m in zip(axes.flat, maps, strict=False):
+        if m.ndim == 3:
+            axis.imshow(np.clip(m.transpose(1, 2, 0), 0, 1))
         else:
-            drawn = axis.imshow(maps[n], **_limits(flat if shared else [maps[n]]))
-            if numbers and max(maps[n].shape) <= 9:
-                _write_numbers(axis, maps[n], drawn)
-        if titles:
-            axis.set_title(titles[n], fontsize=9)
+            drawn = axis.imshow(m, **_limits(flat if shared else [m]))
+            if numbers and max(m.shape) <= 9:
+                _write_numbers(axis, m, drawn)
     if colorbar and shared and drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=30)
     return figure

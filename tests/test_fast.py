@@ -45,9 +45,9 @@ def configuration(seed: int) -> dict:
     }
 
 
-def random_maps(case: dict, dtype=torch.float64) -> list[torch.Tensor]:
+def random_maps(case: dict) -> list[torch.Tensor]:
     sizes = (case["d"], case["d"], case["d_v"])
-    return [torch.randn(1, case["heads"], d, *case["size"], dtype=dtype) for d in sizes]
+    return [torch.randn(1, case["heads"], d, *case["size"], dtype=torch.float64) for d in sizes]
 
 
 def with_gradients(function, maps):
@@ -107,12 +107,6 @@ def test_every_output_pixel_has_one_home_and_its_whole_window(size, window):
     for t, p, i in zip(tile.tolist(), place.tolist(), range(0, size, stride), strict=True):
         window = padded[i : i + dilation * (k - 1) + 1 : dilation]
         assert cut.keys[t][cut.near[p]].tolist() == window.tolist()
-
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_gradcheck(form):
-    maps = torch.randn(3, 2, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda m: form(m[0], m[1], m[2], 5, 2, 1), maps)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)

@@ -17,7 +17,6 @@ STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "ac
 STORY += ["deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
 HELPERS = {
-    "check_kernel",
     "check_maps",
     "computes_as_usual",
     "copied",

@@ -36,7 +36,6 @@ def test_a_published_resnet50_state_loads_strictly(resnet50):
         twin = acmix_resnet50()
     twin.load_state_dict(state, strict=True, assign=True)
     assert {name: list(value.shape) for name, value in resnet50.state_dict().items()} == SHAPES
-    assert sum(p.numel() for p in resnet50.parameters()) == 18_333_976
 
 
 def test_shift_kernels_survive_the_networks_initialisation(resnet50):

@@ -43,10 +43,10 @@ ROOT = Path(__file__).parent.parent
 SMALL = Plan(data="digits", epochs=2, batch_size=8)
 
 
-def few(name: str = "digits", train: int = 40, test: int = 16) -> Data:
-    """The first pictures of a data set."""
-    d = load(name)
-    return Data(d.train_x[:train], d.train_y[:train], d.test_x[:test], d.test_y[:test], d.classes)
+def few(train: int = 40) -> Data:
+    """The first digits."""
+    d = load("digits")
+    return Data(d.train_x[:train], d.train_y[:train], d.test_x[:16], d.test_y[:16], d.classes)
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module, **tolerance) -> None:

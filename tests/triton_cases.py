@@ -18,6 +18,7 @@ from acmix_edu import ACmix, split_heads
 from acmix_edu import local_attention as plain_attention
 from acmix_edu.fast import grouped_convolution, triton_banded, triton_convolution
 from acmix_edu.fast.triton_attention import local_attention
+from acmix_edu.fast.triton_convolution import grouped_convolution as by_kernel
 
 CPU = torch.device("cpu")
 FORWARD = torch.ops.acmix_edu.local_attention.default
@@ -339,7 +340,7 @@ def check_convolution(size, kernel_size, stride, layout, seed, dtype=torch.float
 
     exact, plain = (run_on(by_torch, kind) for kind in (torch.float64, dtype))
     with poison(device):
-        fast = run_on(triton_convolution.grouped_convolution, dtype)
+        fast = run_on(by_kernel, dtype)
     names = ["out", "grad of q", "grad of k", "grad of v", "grad of the weight"]
     for name, a, b, c in zip(names, fast, plain, exact, strict=True):
         assert a.shape == c.shape
@@ -416,7 +417,7 @@ def test_convolution_of_several_blocks():
 def test_convolution_of_an_empty_batch():
     q, k, v = (torch.randn(0, 2, 4, 3, 5, requires_grad=True) for _ in range(3))
     weight = torch.randn(8, 6, 3, 3, requires_grad=True)
-    out = triton_convolution.grouped_convolution(q, k, v, weight)
+    out = by_kernel(q, k, v, weight)
     assert out.shape == (0, 8, 3, 5)
     grads = torch.autograd.grad(out.sum(), (q, k, v, weight))
     assert [g.shape for g in grads] == [q.shape] * 3 + [weight.shape]
@@ -433,10 +434,6 @@ def test_convolution_is_known_to_pytorch():
     torch.testing.assert_close(out, expected)
     for a, b in zip(*(torch.autograd.grad(f.sum(), inputs) for f in (out, expected)), strict=True):
         torch.testing.assert_close(a, b)
-
-
-def by_kernel(q, k, v, weight, stride=1):
-    return triton_convolution.grouped_convolution(q, k, v, weight, stride)
 
 
 def test_convolution_under_autocast():

@@ -17,7 +17,7 @@ import {
 // corner (Swin); or the "whole image". A grid of rows × columns cells, `step` from cell to cell,
 // with the place that each cell stands for and, past the border, the pixel that it is a mirror
 // image of; `from` is the query's own cell.
-export function keysOf(query, { height, width }, { mode, kernel, dilation }) {
+function keysOf(query, { height, width }, { mode, kernel, dilation }) {
   const step = mode === "window" ? dilation : 1, half = ((kernel - 1) / 2) * step;
   const corner = query.map((n) =>
     ({ window: n - half, tile: n - (n % kernel), "whole image": 0 })[mode]);
@@ -32,7 +32,7 @@ export function keysOf(query, { height, width }, { mode, kernel, dilation }) {
 }
 
 // What falls on each pixel, added up: the weights of its copies or, if all are 1, how many.
-export function folded(weights, pixels, size) {
+function folded(weights, pixels, size) {
   const sums = new Float64Array(size).fill(NaN);
   pixels.forEach((pixel, t) => (sums[pixel] = (sums[pixel] || 0) + weights[t]));
   return sums;

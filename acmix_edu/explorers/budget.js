@@ -8,7 +8,7 @@ import {
 
 // Those of cost.py, as text that is read, computed and shown. C channels in N heads of d, a map of
 // H×H pixels, H′×H′ after the stride. Of `memory`, the numbers written for one image.
-export const STAGES = {
+const STAGES = {
   convolution: { parameters: "k_c²·C²", "multiply-adds": "k_c²·C²·H′²", memory: "C·H′²",
     does: "an ordinary convolution: k_c² products of all channels with all",
     writes: "[C, H′, H′]" },
@@ -51,7 +51,7 @@ function termsOf(formula) {
 
 // Whole numbers stay whole, however large. With sizes that are ordinary numbers it is quicker,
 // and exact enough for a curve.
-export function evaluate(formula, sizes) {
+function evaluate(formula, sizes) {
   const number = typeof sizes.H === "number" ? Number : BigInt;
   const product = (term) =>
     term.reduce((all, name) => all * (sizes[name] ?? number(name)), number(1));
@@ -62,7 +62,7 @@ export function evaluate(formula, sizes) {
 const inserted = (text, sizes) =>
   text.replace(/k_a|k_c|H′|[CNdH](?![\p{L}])/gu, (name) => sizes[name]);
 
-export function sizesOf({ channels, heads, side, stride, kernel_att, kernel_conv }) {
+function sizesOf({ channels, heads, side, stride, kernel_att, kernel_conv }) {
   let n = heads;
   while (channels % n) n -= 1;  // the next number of heads that divides the channels
   const sizes = { C: channels, N: n, d: channels / n, H: side, "H′": Math.ceil(side / stride),
@@ -71,7 +71,7 @@ export function sizesOf({ channels, heads, side, stride, kernel_att, kernel_conv
 }
 
 // Every stage by name, and the sum of some.
-export const costsOf = (measure, sizes) => Object.fromEntries(
+const costsOf = (measure, sizes) => Object.fromEntries(
   Object.entries(STAGES).map(([stage, formulas]) => [stage, evaluate(formulas[measure], sizes)]));
 const sum = (costs, stages) => stages.map((stage) => costs[stage]).reduce((a, b) => a + b);
 const part = (one, all) => (all ? Number(one) / Number(all) : 0);
@@ -79,7 +79,7 @@ const withWidth = (sizes, C) => ({ ...sizes, C, d: C / sizes.N });
 
 // The smallest number of channels from which Stage I is half of ACmix; undefined if it never is.
 // Only multiples of the heads are modules, and once it is half it stays so.
-export function halfFrom(measure, sizes) {
+function halfFrom(measure, sizes) {
   const isHalf = (m) => {
     const costs = costsOf(measure, withWidth(sizes, m * sizes.N));
     return 2n * costs["stage I"] >= sum(costs, ALL);

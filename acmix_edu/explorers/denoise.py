@@ -7,13 +7,7 @@ from torch import nn
 from acmix_edu.checks import pair
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import (
-    Explorer,
-    evenly,
-    one_image,
-    one_of,
-    place,
-)
+from acmix_edu.explorers.explorer import Explorer, evenly, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import denoiser_of, film
 

@@ -60,11 +60,7 @@ class Explorer(anywidget.AnyWidget):
 
 
 def between(name: str, value, least, most):
-    """Return ``value`` if it is from ``least`` to ``most``.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Return ``value``; raise a ValueError unless it is from ``least`` to ``most``."""
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least} to {most}, but {value} came.")
     return value
@@ -76,22 +72,14 @@ def evenly(frames: list, count: int) -> list:
 
 
 def inside(name: str, place: tuple, sides) -> tuple:
-    """Return the (row, column) if it lies in a map with these ``sides``, (height, width).
-
-    Raises:
-        ValueError: it does not.
-    """
+    """Return the (row, column); raise unless it lies in a map of ``sides`` (height, width)."""
     for axis, value, side in zip(("row", "column"), place, sides, strict=True):
         between(f"{name}'s {axis}", value, 0, side - 1)
     return place
 
 
 def one_of(name: str, value, offered):
-    """Return ``value`` if it is one of those offered.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Return ``value``; raise a ValueError unless it is one of those offered."""
     if value not in offered:
         raise ValueError(f"{name} must be one of {list(offered)}, but {value!r} came.")
     return value
@@ -175,6 +163,7 @@ def one_image(image, channels: int, why: str = "as module.in_planes says") -> to
         )
     came = list(x.shape)
     x = x[0] if x.dim() == 4 and x.shape[0] == 1 else x
+    x = x[None] if x.dim() == 2 else x  # [H, W] is one channel
     if x.dim() != 3 or x.shape[0] != channels or 0 in x.shape:
         raise ValueError(
             f"image must have the shape [{channels}, H, W], {why}, but "

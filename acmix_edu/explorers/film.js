@@ -31,7 +31,7 @@ const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
 }).filter(Boolean).length;
 
 // How far any number of another output is from the same number of this one.
-export const apart = (of, channel) => {
+const apart = (of, channel) => {
   const mine = of(channel), others = [0, 1, 2, 3].map(of);
   return Math.max(...others.flatMap((other) => [...other].map((v, n) => Math.abs(v - mine[n]))));
 };

@@ -57,7 +57,7 @@ class HaloExplorer(Explorer):
         self._bounds = {"pixel": (height, width)}
         self._tiles = _common_divisors(height, width)
         constants = {
-            "image": image.contiguous().numpy().tobytes(),
+            "image": image.numpy().tobytes(),
             "sizes": {"height": height, "width": width, "channels": CHANNELS,
                       "tiles": self._tiles, "windows": list(WINDOWS)},
         }  # fmt: skip

@@ -11,13 +11,13 @@ import {
 const sideOf = (kernel) => Math.sqrt(kernel.length);
 
 // [Δx, Δy] of a one-hot kernel; nothing of any other.
-export function displacementOf(kernel) {
+function displacementOf(kernel) {
   const used = kernel.flatMap((value, n) => (value === 0 ? [] : [n])), k = sideOf(kernel);
   if (used.length !== 1 || kernel[used[0]] !== 1) return undefined;
   return moveOf(used[0], k);
 }
 
-export const convolved = (f, kernel) => groupedConv(f, Float32Array.from(kernel),
+const convolved = (f, kernel) => groupedConv(f, Float32Array.from(kernel),
   { channels: 1, groups: 1, kernel: sideOf(kernel), stride: 1 });
 
 const within = ({ height, width }, row, column) =>
@@ -27,7 +27,7 @@ const valueAt = (f, row, column) =>
   (within(f, row, column) ? f.data[row * f.width + column] : 0);
 
 // f̃(i, j) = f(i + Δx, j + Δy), equation 4: a copy, without any arithmetic.
-export function copied(f, [dx, dy]) {
+function copied(f, [dx, dy]) {
   const made = newMap(1, f.height, f.width);
   made.data.forEach((_, n) =>
     (made.data[n] = valueAt(f, Math.floor(n / f.width) + dx, (n % f.width) + dy)));
@@ -35,7 +35,7 @@ export function copied(f, [dx, dy]) {
 }
 
 // The pixels under the kernel's cells, row by row.
-export function windowAt(f, [row, column], k) {
+function windowAt(f, [row, column], k) {
   const half = (k - 1) / 2;
   return Array.from({ length: k * k }, (_, n) =>
     valueAt(f, row + Math.floor(n / k) - half, column + (n % k) - half));

@@ -116,10 +116,7 @@ class KernelExplorer(Explorer):
 
 def _one_map(image) -> torch.Tensor:
     """Return the image as ``[1, H, W]``; of three channels their mean."""
-    shape = np.shape(image)
-    if len(shape) == 2:
-        image = (image if isinstance(image, torch.Tensor) else np.asarray(image))[None]
-    colours = shape[-3:-2] == (3,)
+    colours = np.shape(image)[-3:-2] == (3,)
     x = one_image(image, 3 if colours else 1, "or [H, W], or [3, H, W] for colours")
     return x.mean(0, keepdim=True)
 

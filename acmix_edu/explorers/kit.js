@@ -97,7 +97,7 @@ export function player({ input, read }, send, pause = 700) {
 }
 
 // Keep a control and a trait of the model equal; returns how to let go.
-export function bind(model, trait, control, set) {
+function bind(model, trait, control, set) {
   const show = () => control.show(model.get(trait));
   const send = () => set({ [trait]: control.read() });
   control.input.addEventListener("input", send);
@@ -107,7 +107,7 @@ export function bind(model, trait, control, set) {
 }
 
 // Set traits and tell Python, where there is one.
-export function save(model, traits) {
+function save(model, traits) {
   for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
   model.save_changes();
 }

@@ -26,13 +26,13 @@ function landing(map, place, border) {
 }
 
 // The pixel's number in its channel; ZERO outside.
-export function pixelAt(map, place, border) {
+function pixelAt(map, place, border) {
   const [row, column] = landing(map, place, border);
   return inside(map, [row, column]) ? row * map.width + column : ZERO;
 }
 
 // f̃(i, j) = f(i + Δx, j + Δy), equation 4; "roll" takes from the other side what is not there.
-export function moved(map, delta, border) {
+function moved(map, delta, border) {
   const size = map.height * map.width, data = new Float32Array(map.data.length);
   for (let n = 0; n < size; n++) {
     const at = pixelAt(map, plus(placeOf(n, map.width), delta), border);
@@ -45,7 +45,7 @@ export function moved(map, delta, border) {
 const placeOf = (n, width) => [Math.floor(n / width), n % width];
 
 // The places at which two maps differ, in any channel.
-export function differing(a, b) {
+function differing(a, b) {
   const size = a.height * a.width, places = new Set();
   a.data.forEach((value, n) => { if (value !== b.data[n]) places.add(n % size); });
   return [...places].map((n) => placeOf(n, a.width));

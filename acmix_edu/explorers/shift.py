@@ -113,6 +113,4 @@ class ShiftExplorer(Explorer):
 def _any_map(image) -> torch.Tensor:
     """Return the image as ``[C, H, W]``, whatever its C."""
     shape = np.shape(image)
-    if len(shape) == 2:
-        image = (image if isinstance(image, torch.Tensor) else np.asarray(image))[None]
     return one_image(image, shape[-3] if len(shape) > 2 else 1, "or [H, W]")

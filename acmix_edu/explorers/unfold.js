@@ -11,7 +11,7 @@ import {
 // ---- The mathematics ------------------------------------------------------------------------
 
 // [down, right]: how far the map of each cell is moved. `kernel` is k.
-export function movesOf({ kernel, dilation }) {
+function movesOf({ kernel, dilation }) {
   const half = (kernel - 1) / 2;
   return Array.from({ length: kernel ** 2 }, (_, t) =>
     [Math.floor(t / kernel), t % kernel].map((place) => (half - place) * dilation));
@@ -21,20 +21,20 @@ const contains = ({ height, width }, row, column) =>
   row >= 0 && row < height && column >= 0 && column < width;
 
 // The value of a map's channel c at a pixel; outside the map it is zero.
-export function valueAt(map, row, column, c = 0) {
+function valueAt(map, row, column, c = 0) {
   const n = (c * map.height + row) * map.width + column;
   return contains(map, row, column) ? map.data[n] : 0;
 }
 
 // K_t·f: cell t of the kernel [C, k, k] times each pixel, a 1×1 convolution.
-export function multiplied(f, weights, t) {
+function multiplied(f, weights, t) {
   const taps = weights.length / f.channels;
   const matrix = Float32Array.from({ length: f.channels }, (_, c) => weights[c * taps + t]);
   return project(f, matrix, [0]);
 }
 
 // One channel, moved down and to the right; what enters is zero.
-export function moved(map, down, right) {
+function moved(map, down, right) {
   const { data, height, width } = map, made = newMap(1, height, width);
   const first = Math.max(0, right), end = Math.min(width, width + right);
   for (let row = 0; row < height; row++) {
@@ -57,7 +57,7 @@ function thinned(map, stride) {
 }
 
 // The sums of the first 1, 2, … k² maps, moved and thinned.
-export function growingSums(f, weights, moves, stride) {
+function growingSums(f, weights, moves, stride) {
   const sums = [];
   moves.forEach((move, t) => {
     const part = thinned(moved(multiplied(f, weights, t), ...move), stride);
@@ -80,7 +80,7 @@ function productsAt(f, weights, row, column, moves) {
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 
 // The convolution by its definition: pixel by pixel, in double precision.
-export function convolved(f, weights, moves, stride) {
+function convolved(f, weights, moves, stride) {
   const made = newMap(1, Math.ceil(f.height / stride), Math.ceil(f.width / stride));
   for (let n = 0; n < made.data.length; n++) {
     const row = Math.floor(n / made.width) * stride, column = (n % made.width) * stride;

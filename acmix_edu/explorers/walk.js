@@ -25,7 +25,7 @@ const plane = ({ data, height, width }, c) => data.subarray(c * height * width,
   (c + 1) * height * width);
 
 // A channel with `rim` mirrored pixels on each side.
-export function mirrored(values, height, width, rim) {
+function mirrored(values, height, width, rim) {
   const columns = width + 2 * rim;
   return Float32Array.from({ length: (height + 2 * rim) * columns }, (_, n) => {
     const row = reflect(Math.floor(n / columns) - rim, height);
@@ -38,7 +38,7 @@ const centreOf = ({ width, outWidth, stride }, n) =>
   Math.floor(n / outWidth) * stride * width + (n % outWidth) * stride;
 
 // ℓ_o at output pixel n, with both position terms.
-export function logit(pass, head, n, o) {
+function logit(pass, head, n, o) {
   const { q, k, pe, d, height, width } = pass, size = height * width;
   const here = centreOf(pass, n), there = pass.read[n * pass.taps + o];
   let sum = 0;
@@ -50,7 +50,7 @@ export function logit(pass, head, n, o) {
 }
 
 // Map t of the light layer, dimension e, at place n of the map.
-export function light({ q, k, v, weights, heads, d, height, width }, e, t, n) {
+function light({ q, k, v, weights, heads, d, height, width }, e, t, n) {
   let sum = 0;
   for (let m = 0; m < 3 * heads; m++) {
     const piece = [q, k, v][Math.floor(m / heads)].data;
@@ -81,7 +81,7 @@ const PLANES = {
   pad_v: ({ v, height, width, rim }, at) => mirrored(plane(v, at.c), height, width, rim),
 };
 
-export function valuesOf(pass, tensor, at) {
+function valuesOf(pass, tensor, at) {
   const { name, shape } = tensor;
   if (!IN_WINDOWS[name]) return PLANES[name](pass, at);
   const t = cellOf(tensor, at), count = shape.at(-2) * shape.at(-1);
@@ -89,7 +89,7 @@ export function valuesOf(pass, tensor, at) {
 }
 
 // The k² values at one place: a window, as it stands in the tensor.
-export function windowOf(pass, tensor, at, [row, column]) {
+function windowOf(pass, tensor, at, [row, column]) {
   const { name, shape } = tensor, n = row * shape.at(-1) + column;
   const taps = isLight(tensor) ? pass.lightTaps : pass.taps;
   return Float32Array.from({ length: taps }, (_, t) => IN_WINDOWS[name](pass, at, n, t));

@@ -7,7 +7,7 @@ from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
 from acmix_edu.fast.convolution import compose, grouped_convolution, widen
 from acmix_edu.fast.halo import band_attention, halo_attention
-from acmix_edu.fast.triton_base import check_backend, is_for_elsewhere, kernel_runs
+from acmix_edu.fast.triton_base import check_backend, kernel_runs
 
 __all__ = [
     "band_attention",
@@ -57,7 +57,6 @@ def local_attention(
     if backend == "unfold":
         return attention.local_attention(*arguments)
     attention.check_maps(*arguments)
-    by_torch = backend == "halo" or (backend is None and is_for_elsewhere(q))
-    if not by_torch and kernel_runs(backend, triton_attention.why_not(q, k, v)):
+    if kernel_runs(backend, triton_attention.why_not, q, k, v):
         return triton_attention.local_attention(*arguments)
     return halo.local_attention(*arguments)

@@ -12,13 +12,7 @@ import torch.nn.functional as F
 from acmix_edu.attention import check_maps
 from acmix_edu.checks import alike, divisible, floating, odd_kernel
 from acmix_edu.fast import triton_convolution
-from acmix_edu.fast.triton_base import (
-    cast_to,
-    check_backend,
-    is_for_elsewhere,
-    is_recorded,
-    kernel_runs,
-)
+from acmix_edu.fast.triton_base import cast_to, check_backend, is_recorded, kernel_runs
 
 # PyTorch's fast convolution takes groups of 8 float32 outputs, or 16, …, and a slow one the others.
 # With AVX-512 it takes groups of 4, too, but not for the gradient of the weight.
@@ -108,8 +102,7 @@ def grouped_convolution(
     check_backend(backend)
     check_maps(q, k, v, 1, stride=stride)
     _check_weight(q, v, weight)
-    by_torch = backend in ("unfold", "halo") or (backend is None and is_for_elsewhere(q))
-    if not by_torch and kernel_runs(backend, triton_convolution.why_not(q, k, v)):
+    if kernel_runs(backend, triton_convolution.why_not, q, k, v):
         return triton_convolution.grouped_convolution(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)

@@ -124,17 +124,6 @@ def check_backend(backend: str | None) -> str | None:
     return backend
 
 
-def kernel_runs(backend: str | None, reason: str | None) -> bool:
-    """Say whether a kernel is to run, given why it cannot.
-
-    Raises:
-        RuntimeError: backend is "triton" and there is a reason; says it.
-    """
-    if reason and backend == "triton":
-        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
-    return reason is None
-
-
 @assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
 def is_exporting() -> bool:
     """Is torch.export making a graph of this?"""
@@ -146,9 +135,20 @@ def is_recorded() -> bool:
     return torch.jit.is_tracing() or is_exporting()
 
 
-def is_for_elsewhere(f: torch.Tensor) -> bool:
-    """Will this not run on a CUDA device, or end in a file that others must be able to run?"""
-    return not f.is_cuda or is_recorded()
+def kernel_runs(backend: str | None, why_not, q, k, v) -> bool:
+    """Say whether a kernel is to run on these maps; ``why_not`` says in a sentence why it cannot.
+
+    Left to choose, none does for other devices, nor in a file that others must be able to run.
+
+    Raises:
+        RuntimeError: backend is "triton" and there is a reason; says it.
+    """
+    if backend in ("unfold", "halo") or (backend is None and (not q.is_cuda or is_recorded())):
+        return False
+    reason = why_not(q, k, v)
+    if reason and backend == "triton":
+        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
+    return reason is None
 
 
 def _no_second_gradients(ctx, *_):

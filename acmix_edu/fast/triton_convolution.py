@@ -194,9 +194,8 @@ def backward_outputs(grad_out, q, k, v, weight, stride) -> tuple[torch.Tensor, t
     batch, heads, *others = q.shape
     order = (0, 3, 4, 1, 2) if is_channels_last(q) else (0, 1, 2, 3, 4)
     shape = batch, 3 * heads, *others
-    return torch.empty_permuted(shape, order, dtype=q.dtype, device=q.device), torch.empty_like(
-        weight
-    )
+    grads = torch.empty_permuted(shape, order, dtype=q.dtype, device=q.device)
+    return grads, torch.empty_like(weight)
 
 
 def backward(grad_out, q, k, v, weight, stride):

@@ -58,10 +58,6 @@ def _fixed_shifts(before: int, planes: int, window: int) -> ACmix:
     return module
 
 
-def _half(before: int, planes: int, window: int) -> ACmix:
-    return _held(_acmix(before, planes, window))
-
-
 def _held(module: ACmix) -> ACmix:
     for rate in (module.rate1, module.rate2):
         rate.requires_grad_(False)
@@ -75,11 +71,6 @@ def _loud_alpha(before: int, planes: int, window: int) -> ACmix:
     return module
 
 
-def _quiet_held(before: int, planes: int, window: int) -> ACmix:
-    """The ratio of small-beta, for ever."""
-    return _held(_small_beta(before, planes, window))
-
-
 ARMS = {
     "conv3x3": lambda before, planes, window: nn.Conv2d(before, planes, 3, padding=1),
     "attention": lambda before, planes, window: OnePath(before, planes, window, "attention"),
@@ -88,11 +79,14 @@ ARMS = {
     "lost-init": _lost,
     "small-beta": _small_beta,
     "fixed-shift": _fixed_shifts,
-    "half-half": _half,
+    "half-half": lambda before, planes, window: _held(_acmix(before, planes, window)),
 }
 
 # Controls of small-beta: the same ratio of α and β in other ways; recorded on match alone.
-CONTROLS = {"loud-alpha": _loud_alpha, "quiet-held": _quiet_held}
+CONTROLS = {
+    "loud-alpha": _loud_alpha,
+    "quiet-held": lambda before, planes, window: _held(_small_beta(before, planes, window)),
+}
 
 
 class Block(nn.Module):

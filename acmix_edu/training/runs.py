@@ -26,11 +26,6 @@ CONTROLLED = "match"
 RECORDS = Path(__file__).parent / "records"
 
 
-def arms_of(task: str) -> list[str]:
-    """The arms that are recorded on a task: the controls on one alone."""
-    return [*ARMS, *(CONTROLS if task == CONTROLLED else ())]
-
-
 def run(task: str, arm: str, seed: int, data) -> dict:
     """Train once; keep the records, the command and the time that the processor took."""
     plan = Plan(data=task, arm=arm, epochs=EPOCHS[task], seed=seed)
@@ -56,7 +51,8 @@ def run_task(task: str, seed: int) -> None:
     if file.exists():
         result["runs"] = json.loads(file.read_text(encoding="utf-8"))["runs"]
     done = [r["arm"] for r in result["runs"] if r["seed"] == seed]
-    for arm in [arm for arm in arms_of(task) if arm not in done]:
+    arms = [*ARMS, *(CONTROLS if task == CONTROLLED else ())]
+    for arm in [arm for arm in arms if arm not in done]:
         result["runs"].append(run(task, arm, seed, data))
         result["summary"] = summary(result["runs"])
         _write(file, result)

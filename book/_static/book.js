@@ -1,7 +1,6 @@
 // What scrolls sideways in its own box must be reachable with the keyboard, and only then.
 (() => {
-  const boxes =
-    "div.math, table, pre, .pst-scrollable-table-container, .cell_output .text_html";
+  const boxes = "div.math, table, pre, .pst-scrollable-table-container";
   const isWide = (box) => box.scrollWidth > box.clientWidth + 1;
   const mark = ([box, wide]) => {
     if (wide) box.tabIndex = 0;

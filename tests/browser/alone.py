@@ -14,18 +14,17 @@ ROOT = Path(__file__).resolve().parents[2]
 KIND = "application/vnd.jupyter.widget"
 
 
-def write_page(explorer, path, theme: str = "light", sort_keys: bool = False) -> str:
+def write_page(explorer, path, sort_keys: bool = False) -> str:
     """Return the page's address."""
     data = embed_data(views=[explorer], drop_defaults=False)
     parts = [(f"{KIND}-state+json", data["manager_state"])]
     parts += [(f"{KIND}-view+json", view) for view in data["view_specs"]]
     scripts = "".join(script(kind, value, sort_keys) for kind, value in parts)
     host = (ROOT / "book" / "_static" / "host.js").read_text(encoding="utf-8")
-    style = {"light": "#fff; color: #222", "dark": "#121212; color: #ddd"}[theme]
     Path(path).write_text(
-        f"<!doctype html><html lang=en data-theme={theme}><meta charset=utf-8>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width"><title>An explorer</title>'
-        f"<body style='font-family: sans-serif; background: {style}'>{scripts}"
+        f"<body style='font-family: sans-serif'>{scripts}"
         f"<script>{host}</script></body></html>",
         encoding="utf-8",
     )

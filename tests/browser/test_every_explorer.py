@@ -217,6 +217,18 @@ IN_WINDOW = """(root, traits) => {
 }"""
 
 
+# What lies under the way back, where the explorer ends in the window.
+COVERED = """(root) => {
+  const back = root.querySelector(".back"), box = back.getBoundingClientRect();
+  if (back.hidden || root.getBoundingClientRect().bottom > innerHeight) return null;
+  const parts = [...root.querySelectorAll("p:not(.status), .note, input, select, button, .frame")];
+  return parts.filter((part) => part !== back && part.checkVisibility()).find((part) => {
+    const { left, right, top, bottom } = part.getBoundingClientRect();
+    return left < box.right && right > box.left && top < box.bottom && bottom > box.top;
+  })?.outerHTML ?? null;
+}"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
     """The part that a link is about is seen whole; without one, as much as fits from the top."""
@@ -235,6 +247,7 @@ def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
             traits = [pair.split("=")[0] for pair in pairs.split("&")]
             where = root.evaluate(IN_WINDOW, traits)
             assert where is True, f"{path}: {href} {where}"
+            assert root.evaluate(COVERED) is None, f"{path}: {href}"
 
 
 LINK_IN_WINDOW = """(link) => {

@@ -355,18 +355,41 @@ def test_second_derivatives_need_the_definition():
         curvature(None)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_mask_has_the_dtype_of_the_queries(dtype, monkeypatch):
-    """On CUDA another dtype is refused, or read as if it were that of the queries."""
+@pytest.fixture
+def attended(monkeypatch):
+    """The dtypes in which PyTorch attends, call by call: of the queries and of the mask."""
     seen, attend = [], F.scaled_dot_product_attention
-    monkeypatch.setattr(
-        F,
-        "scaled_dot_product_attention",
-        lambda *a, attn_mask: seen.append(attn_mask.dtype) or attend(*a, attn_mask=attn_mask),
-    )
+
+    def spy(q, k, v, attn_mask):
+        cast = torch.is_autocast_enabled("cpu")
+        seen.append(torch.get_autocast_dtype("cpu") if cast else q.dtype)
+        seen.append(attn_mask.dtype)
+        return attend(q, k, v, attn_mask=attn_mask)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_mask_has_the_dtype_of_the_queries(dtype, attended):
+    """On CUDA another dtype is refused, or read as if it were that of the queries."""
     q = torch.randn(1, 2, 4, 20, 20).to(dtype)
     halo_attention(q, q, q, 7)
-    assert seen == [dtype]
+    assert attended == [dtype, dtype]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_in_half_precision_are_computed_in_float32(dtype, autocast, attended):
+    """PyTorch's own, in half precision, take a processor three times as long."""
+    q = torch.randn(1, 2, 4, 20, 20)
+    q = (q if autocast else q.to(dtype)).requires_grad_()
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        out = halo_attention(q, q, q, 7)
+        with torch.no_grad():
+            halo_attention(q, q, q, 7)
+    assert out.dtype == dtype
+    assert attended[0::2] == [torch.float32, dtype]
 
 
 @pytest.mark.parametrize(

@@ -171,11 +171,17 @@ def _without_features(f: torch.Tensor) -> torch.Size:
 
 
 def fitting_state(module: torch.nn.Module, state: dict, prefix: str, errors: list[str]) -> None:
-    """Say what an ACmix's state was saved from if its shapes are others; PyTorch names each."""
+    """Say what an ACmix's state was saved from if it does not fit; PyTorch names each tensor."""
+    name = prefix[:-1] or "The module"
+    if prefix + "projections" in state:
+        errors.append(
+            f"{name} is an ACmix, and the state is of a deployed one, which cannot be taken apart "
+            "again; load it into deploy(network)."
+        )
     came = ((state.get(prefix + name), own) for name, own in module.named_parameters())
     if any(isinstance(value, torch.Tensor) and value.shape != own.shape for value, own in came):
         errors.append(
-            f"{prefix[:-1] or 'The module'} is ACmix({module.extra_repr()}), which does not fit; "
+            f"{name} is ACmix({module.extra_repr()}), which does not fit; "
             "build it with the in_planes, out_planes, head and kernel_conv that the state was "
             f"saved from{_saved_from(state, prefix)}."
         )

@@ -74,6 +74,14 @@ class DeployedACmix(nn.Module):
             if not name.startswith("_") and name not in self._buffers:
                 vars(self).setdefault(name, value)
 
+    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
+        if prefix + "conv1.weight" in state:
+            rest[-1].append(
+                f"{prefix[:-1] or 'The module'} is deployed, and the state is of an ACmix, as "
+                "before; load it into the network itself, then deploy that again."
+            )
+        super()._load_from_state_dict(state, prefix, *rest)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         feature_map("x", x, self.in_planes)
         alike("x", x, "the module", self.projections)

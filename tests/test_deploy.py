@@ -98,6 +98,17 @@ def test_state_and_dtype_travel(form):
     assert not list(one.parameters())
 
 
+def test_a_state_from_the_other_side_of_deploy_is_named():
+    network = nn.Sequential(trained())
+    composed = deploy(network)
+    with pytest.raises(RuntimeError, match="0 is deployed, and the state is of an ACmix"):
+        composed.load_state_dict(network.state_dict())
+    with pytest.raises(RuntimeError, match="0 is an ACmix, and the state is of a deployed one"):
+        network.load_state_dict(composed.state_dict())
+    with pytest.raises(RuntimeError, match="The module is deployed"):
+        composed[0].load_state_dict(network[0].state_dict())
+
+
 def test_a_state_fills_what_was_made_on_the_meta_device():
     module, x = trained(), torch.randn(1, 6, 9, 9).double()
     state = deploy(module, (9, 9)).state_dict()

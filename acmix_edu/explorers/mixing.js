@@ -75,7 +75,8 @@ function normsOf({ data: { sizes, d }, remember, rest, redraw }, { outAtt, outCo
 }
 
 // The kernels at one output pixel, summed over the input channels, on a common grid: each path's
-// times its rate, so that the two add up to the mix.
+// times its rate, so that the two add up to the mix. The scale holds them at the weights' own rates,
+// too, so that a kernel gets paler with its rate.
 function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const { sizes: { heads, in_planes: inPlanes, out_planes: channels }, weight, d } = data;
   const k = model.get("kernel_att"), dilation = model.get("dilation"), head = model.get("head");
@@ -88,9 +89,11 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const fixed = convolutionKernel(fused, projections, c, { heads, channels, inPlanes });
   const att = onGrid(sumInputs(byContent, inPlanes), dilation, side);
   const conv = onGrid(sumInputs(fixed, inPlanes), 1, side);
-  const [alpha, beta] = [model.get("alpha"), model.get("beta")];
-  return { side, weights, att: att.map((w) => alpha * w), conv: conv.map((w) => beta * w),
-    mixed: mixGrids(att, conv, alpha, beta) };
+  const at = (alpha, beta) => ({ att: att.map((w) => alpha * w), conv: conv.map((w) => beta * w),
+    mixed: mixGrids(att, conv, alpha, beta) });
+  const now = at(model.get("alpha"), model.get("beta"));
+  const own = at(...model.get("rates")[model.get("preset")]);
+  return { side, weights, ...now, end: reach(...Object.values(now), ...Object.values(own)) };
 }
 
 // ---- The page -------------------------------------------------------------------------------
@@ -233,7 +236,7 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const [row, column] = cell.map((n) => clamp(n, -middle, middle));
   const n = (row + middle) * at.side + column + middle;
   const place = row || column ? tuple([row, column]) : "itself";
-  const end = reach(at.att, at.conv, at.mixed), entropy = entropyFraction(at.weights);
+  const { end } = at, entropy = entropyFraction(at.weights);
   const { height, width, stride } = data.sizes;
   const edge = { row: middle - pixel[0] * stride, column: middle - pixel[1] * stride,
     rows: height, columns: width, kind: "edge" };

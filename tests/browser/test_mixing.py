@@ -1,6 +1,7 @@
 """The mixing explorer in the built book: what is drawn is what Python computes for that state."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -57,6 +58,13 @@ def grey_kernels(module, x, pixel, channel):
     )
 
 
+def with_rates(module, alpha, beta):
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        module.rate1.fill_(alpha), module.rate2.fill_(beta)
+    return module
+
+
 def drawings(explorer, pixel=None):
     """Every canvas by name, as Python computes it for the explorer's state."""
     module, x = explorer.current_module(), explorer.current_image()[None]
@@ -73,7 +81,9 @@ def drawings(explorer, pixel=None):
     end = max(np.abs(values).max() for values in paths.values())
     made |= {name: rooted(values, end) for name, values in paths.items()}
     kernels = grey_kernels(module, x, pixel, c)
-    end = max(np.nanmax(np.abs(kernel)) for kernel in kernels)
+    alpha, beta = explorer.rates[explorer.preset]
+    own = grey_kernels(with_rates(module, alpha, beta), x, pixel, c)
+    end = max(np.nanmax(np.abs(kernel)) for kernel in (*kernels, *own))
     for name, kernel in zip(KERNELS, kernels, strict=True):
         made[name] = rooted(kernel, end)
     return made

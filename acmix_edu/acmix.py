@@ -25,6 +25,7 @@ from acmix_edu.checks import (
     whole_number,
 )
 from acmix_edu.depthwise import LearnableShift
+from acmix_edu.fast.triton_base import is_recorded
 
 
 class ACmix(nn.Module):
@@ -186,6 +187,8 @@ class ACmix(nn.Module):
         same_shape("out_att", out_att, "out_conv", out_conv)
         alpha, beta = self.rate1[:, None], self.rate2[:, None]  # views: for ONNX in PyTorch 2.11
         scaled = beta.type_as(out_conv) * out_conv
+        if is_recorded():  # Core ML does not know addcmul
+            return scaled + alpha.type_as(out_att) * out_att
         return torch.addcmul(scaled, alpha.type_as(out_att), out_att)
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from acmix_edu.acmix import ACmix, computes_as_usual, copied, is_hooked
 from acmix_edu.attention import position_map
 from acmix_edu.checks import alike, feature_map, pair
 from acmix_edu.fast.halo import is_known
+from acmix_edu.fast.triton_base import is_recorded
 from acmix_edu.replace import swap
 
 FORMS = ("grouped", "dense")
@@ -98,12 +99,13 @@ class DeployedACmix(nn.Module):
         else:
             how = self.light, self.stride, self.backend
             conv = fast.grouped_convolution(*heads, *how, stacked=maps)
-        return torch.addcmul(conv, self.rate[:, None].type_as(att), att)
+        rate = self.rate[:, None].type_as(att)
+        return conv + rate * att if is_recorded() else torch.addcmul(conv, rate, att)
 
     def _dense(self, x: torch.Tensor) -> torch.Tensor:
         """β times the convolution path, from x itself."""
         how = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
-        ones = x.new_ones(1, 1, *x.shape[-2:])  # zero padding makes the border by itself
+        ones = torch.ones_like(x[:1, :1])  # zero padding makes the border by itself
         return F.conv2d(x, self.kernel, **how) + F.conv2d(ones, self.border, **how)
 
     def _position(self, height: int, width: int) -> torch.Tensor:

@@ -397,6 +397,18 @@ def test_a_traced_network_is_right_at_every_size():
         torch.testing.assert_close(traced(x), unfolded(module)(x), rtol=1e-4, atol=1e-4)
 
 
+@old_tracer
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trace_holds_what_core_ml_converts(form):
+    """It lacks three operations, and what it has divided is no index until it is made whole."""
+    model, x = FORMS[form](randomised(8, 8), (30, 22)), torch.randn(1, 8, 30, 22)
+    graph = torch.jit.trace(model, x).inlined_graph
+    lacking = {"aten::addcmul", "aten::movedim", "aten::new_ones"}
+    assert not lacking & {node.kind() for node in graph.nodes()}
+    indices = [[*node.inputs()][2] for node in graph.findAllNodes("aten::index_select")]
+    assert [index.node().kind() for index in indices] == ["aten::to"] * 4
+
+
 def compiled(module: nn.Module, backend="aot_eager", **options):
     torch._dynamo.reset()
     count = CompileCounterWithBackend(backend)

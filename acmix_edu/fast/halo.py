@@ -100,7 +100,7 @@ def halo_attention(
     tile = tile_row[:, None] * columns.queries.shape[0] + tile_column
     place = row[:, None] * columns.queries.shape[1] + column
     home = place * around.shape[0] + tile  # where each output pixel was computed
-    out = out.transpose(1, 2).flatten(1, 2).index_select(1, home.flatten())
+    out = out.transpose(1, 2).flatten(1, 2).index_select(1, _whole(home))
     return out.transpose(1, 2).reshape(*v.shape[:-2], *home.shape)
 
 
@@ -235,5 +235,11 @@ def _pixels(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tens
 
 def _gather(f: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Copy pixels of a map ``[..., d, H, W]`` as tokens: ``[-1, n, pixels of a tile, d]``."""
-    tokens = f.movedim(f.dim() - 3, f.dim() - 1).reshape(-1, f.shape[-2] * f.shape[-1], f.shape[-3])
-    return tokens.index_select(1, pixels.flatten()).unflatten(1, pixels.shape)
+    tokens = f.flatten(-2).transpose(-2, -1)  # not movedim, which Core ML does not know
+    tokens = tokens.reshape(-1, *tokens.shape[-2:])
+    return tokens.index_select(1, _whole(pixels)).unflatten(1, pixels.shape)
+
+
+def _whole(index: torch.Tensor) -> torch.Tensor:
+    """The index, flat, and of whole numbers also where Core ML has divided a size by another."""
+    return index.flatten().long()

@@ -187,3 +187,16 @@ def test_every_bug_can_still_be_planted():
     }
     lost = [what for module, what, old, _ in planted_bugs.BUGS if old not in source[module]]
     assert not lost, "mend the list of bugs"
+
+
+def test_the_readme_says_how_fast_as_it_was_measured():
+    records = [json.loads(f.read_text()) for f in (ROOT / "benchmarks/results").glob("cpu-*.json")]
+    rows = [r for record in records for r in record["rows"] if r["what"] == "module"]
+    times = {way: [r["unfold_ms"] / r["fast_ms"] for r in rows if r["pass"] == way]
+             for way in ("forward", "both_ways")}  # fmt: skip
+    forward, training = (f"{min(t):.0f} to {max(t):.0f} times" for t in times.values())
+    sizes = [r["unfold_bytes"] / r["fast_bytes"] for r in rows]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"is {forward} as fast as that ({training} in training)" in text
+    assert (round(min(sizes)), round(max(sizes))) == (7, 13)
+    assert "takes a seventh to a thirteenth of the memory" in text

@@ -381,7 +381,7 @@ def test_the_mask_has_the_dtype_of_the_queries(dtype, attended):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_gradients_in_half_precision_are_computed_in_float32(dtype, autocast, attended):
-    """PyTorch's own, in half precision, take a processor three times as long."""
+    """PyTorch's own, in half precision, take a processor up to three times as long."""
     q = torch.randn(1, 2, 4, 20, 20)
     q = (q if autocast else q.to(dtype)).requires_grad_()
     with torch.autocast("cpu", dtype, enabled=autocast):

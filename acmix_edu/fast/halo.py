@@ -107,7 +107,7 @@ def halo_attention(
 def _has_slow_gradients(*maps: torch.Tensor) -> bool:
     """Will there be gradients in half precision on a processor?
 
-    They take PyTorch three times as long as in float32, with AVX2 and AVX-512 alike.
+    They take PyTorch up to three times as long as in float32, with AVX2 and AVX-512 alike.
     """
     half = maps[0].device.type == "cpu" and cast_to(maps[0]).itemsize == 2
     learns = torch.is_grad_enabled() and any(f.requires_grad for f in maps)

@@ -35,13 +35,17 @@ def test_no_other_kernel_is_a_shift(kernel):
     assert explorer.displacement() is None
 
 
-def test_the_learnt_kernel_is_one_that_training_moved_far():
-    _, numbers = KernelExplorer().learnt
-    weight = trained_acmix().dep_conv.weight
-    far = [(weight[c, t] - shift_kernel(t // 3 - 1, t % 3 - 1, 3)).norm().item()
-           for c in range(16) for t in range(9)]  # fmt: skip
-    furthest = weight.flatten(0, 1)[far.index(max(far))]
-    torch.testing.assert_close(torch.tensor(numbers), furthest.flatten(), atol=5.1e-4, rtol=0)
+def test_the_learnt_kernel_is_a_typical_one():
+    """Training moved half of the kernels less far; and it still looks like a shift."""
+    name, numbers = KernelExplorer().learnt
+    assert "typical" in name
+    weight, ours = trained_acmix().dep_conv.weight.detach(), torch.tensor(numbers).view(3, 3)
+    shifts = [shift_kernel(t // 3 - 1, t % 3 - 1, 3) for t in range(9)]
+    far = sorted((kernel - shifts[t]).norm() for row in weight for t, kernel in enumerate(row))
+    start = shifts[ours.argmax()]
+    assert far[70] < (ours - start).norm() < far[73]
+    apart = (weight - ours).abs().flatten(2).amax(2)
+    assert (apart < 5.1e-4).sum() == 1
 
 
 def test_own_map_and_kernel():

@@ -13,6 +13,7 @@ def test_starts_with_the_small_map():
     explorer = ShiftExplorer()
     assert torch.equal(explorer.current_map(), small_map()[0])
     assert not explorer.twice and explorer.border == "zeros"
+    assert torch.equal(explorer.shifted(), explorer.current_map())  # not moved yet
     explorer.map = "flower"
     assert torch.equal(explorer.current_map(), photograph("flower", 32)[0])
     explorer.current_map().zero_()  # a copy
@@ -57,6 +58,17 @@ def test_shifted_is_what_is_shown(border):
     explorer.twice = True
     second = padded(first, -5, 4) if border == "zeros" else torch.roll(first, (5, -4), (1, 2))
     assert torch.equal(explorer.shifted(), second)
+
+
+def test_no_further_than_the_side_of_the_map():
+    image = torch.rand(2, 3, 5)
+    explorer = ShiftExplorer(image)
+    explorer.border, explorer.dx, explorer.dy = "roll", 8, -8
+    assert torch.equal(explorer.shifted(), image)
+    explorer.dx, explorer.dy = -4, 2
+    assert torch.equal(explorer.shifted(), torch.roll(image, -2, 2))
+    explorer.border = "zeros"
+    assert not explorer.shifted().any()
 
 
 @pytest.mark.parametrize(

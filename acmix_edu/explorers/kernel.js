@@ -2,8 +2,9 @@
 
 import { groupedConv, newMap } from "./engine.js";
 import {
-  SIGNED, choice, colour, element, explorer, extent, figure, floats, inkOn, intoMap, isInside,
-  mapView, memory, moveOf, outline, pickable, plus, reach, squareAt, steerable, tuple, written,
+  SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, inkOn, intoMap,
+  isInside, mapView, memory, moveOf, outline, pickable, plus, reach, squareAt, steerable, tuple,
+  written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -100,13 +101,19 @@ const usable = (number) => Number.isFinite(number) && Math.abs(number) <= LARGES
 // One labelled number for each cell, with the pixel that lies under it. `change(n, value)`.
 function kernelTable(change) {
   const table = element("div", { class: "cells", role: "group" });
-  const box = element("div", { class: "table" }, table);
+  const note = element("div", { class: "note" });
+  const box = element("div", { class: "table" }, table, note);
   const cellOf = (n, k) => {
     const input = element("input", { type: "number", step: 0.25, min: -LARGEST, max: LARGEST,
       "aria-label": `Row ${Math.floor(n / k)}, column ${n % k}`,
       "data-lm-suppress-shortcuts": "true" });
-    const read = () => (input.value.trim() === "" ? NaN : Number(input.value));
-    input.addEventListener("input", () => usable(read()) && change(n, read() || 0));
+    input.addEventListener("input", () => {
+      const typed = input.value.trim() === "" ? NaN : Number(input.value);
+      if (Number.isNaN(typed)) return;
+      const value = clamp(typed, -LARGEST, LARGEST);
+      if (value !== typed) input.value = value;
+      change(n, value || 0);
+    });
     input.addEventListener("blur", () => (input.value = input.dataset.value));
     for (const come of ["focus", "click"]) input.addEventListener(come, () => input.select());
     return element("label", { class: "weight" }, input, element("span", {}));
@@ -118,14 +125,16 @@ function kernelTable(change) {
     table.setAttribute("aria-label", `Kernel ${k}×${k}`);
     table.replaceChildren(...Array.from({ length: k * k }, (_, n) => cellOf(n, k)));
   };
-  return { box, table, resize };
+  return { box, table, note, resize };
 }
 
 const rounded = (value) => String(Number(value.toPrecision(4)));
 
-function drawTable({ table, resize }, kernel, pixels) {
+// The colours end at ±1 or, beyond, at the largest number.
+function drawTable({ table, note, resize }, kernel, pixels) {
   resize(sideOf(kernel));
-  const end = reach(kernel);
+  const end = Math.max(1, reach(kernel));
+  note.textContent = `${scaleTo(end)}; numbers from −${LARGEST} to ${LARGEST}`;
   kernel.forEach((value, n) => {
     const cell = table.children[n], [input, under] = cell.children;
     input.dataset.value = rounded(value);
@@ -138,6 +147,7 @@ function drawTable({ table, resize }, kernel, pixels) {
   });
 }
 
+const scaleTo = (end) => `blue −${figure(end)}, white 0, red ${figure(end)}`;
 const GREY = [[0, 0, 0], [255, 255, 255]];
 
 // A picture where all values are from 0 to 1, rounding aside; else blue, white and red.
@@ -148,15 +158,17 @@ function drawResult(view, { data, height, width }) {
     return "black 0, white 1";
   }
   view.draw(data, height, width, -end, end, SIGNED);
-  return `blue −${figure(end)}, white 0, red ${figure(end)}`;
+  return scaleTo(end);
 }
 
-// The cells that are not zero, as "1 × 0.53 + …", and their sum.
+// The three largest products as "1 × 0.53 + …", of cells that are not zero, and the sum of all.
 function sumOf(kernel, pixels, value) {
-  const terms = kernel.flatMap((weight, n) =>
-    (weight === 0 ? [] : [`${written(rounded(weight))} × ${figure(pixels[n])}`]));
-  const shown = terms.length > 3 ? [...terms.slice(0, 2), "…", terms.at(-1)] : terms;
-  return `${shown.join(" + ") || "nothing"} = ${figure(value)}`;
+  const used = [...kernel.keys()].filter((n) => kernel[n] !== 0);
+  const size = (n) => Math.abs(kernel[n] * pixels[n]);
+  const largest = used.sort((m, n) => size(n) - size(m)).slice(0, 3).sort((m, n) => m - n);
+  const terms = largest.map((n) => `${written(rounded(kernel[n]))} × ${figure(pixels[n])}`);
+  if (used.length > 3) terms.push("…");
+  return `${terms.join(" + ") || "nothing"} = ${figure(value)}`;
 }
 
 function drawBench(model, view, kernel, pixel) {

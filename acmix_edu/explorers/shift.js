@@ -7,6 +7,7 @@ import {
 } from "./kit.js";
 
 const MOST = 8;
+const MOVES = [["dx", "dy"], ["dx2", "dy2"]];
 const ZERO = -1, BLANK = -2;  // where no pixel is read
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -67,6 +68,11 @@ function panelCells(map, delta, border, margin, byReading) {
   }
   return { rows, columns, at, enters, leaves };
 }
+
+// A displacement, no further than the map's side: beyond it there are only zeros.
+const mostOf = ({ height, width }) => [height, width].map((side) => Math.min(side, MOST));
+const held = (map, delta) =>
+  mostOf(map).map((most, axis) => clamp(delta[axis], -most, most));
 
 const marginOf = ({ height, width }) =>
   clamp(Math.ceil(Math.max(height, width) / 4), 3, MOST);
@@ -143,9 +149,12 @@ function build(model, { redraw, set }) {
   const hover = (pixel) => { view.hovered = pixel; redraw(); };
   const pin = (pixel) => { hover(null); if (pixel) set({ pixel }); };
   for (const [name, { drags, byReading }] of Object.entries(PANELS)) {
-    const panel = panels[name], start = () => drags.map((trait) => model.get(trait));
-    const move = (from, by) => set(Object.fromEntries(drags.map((trait, axis) =>
-      [trait, clamp(from[axis] + (byReading ? by[axis] : -by[axis]), -MOST, MOST)])));
+    const panel = panels[name];
+    const start = () => held(view.map, drags.map((trait) => model.get(trait)));
+    const move = (from, by) => {
+      const to = held(view.map, plus(from, byReading ? by : opposite(by)));
+      set(Object.fromEntries(drags.map((trait, axis) => [trait, to[axis]])));
+    };
     const pixel = (place) => resultOf(model, view.map, name, place);
     panel.grip = element("div", { class: drags.length ? "grip drag" : "grip" });
     panel.frame.append(panel.grip);
@@ -196,8 +205,8 @@ function dragged({ grip, canvas }, { start, move, hover, leave, pin }) {
 
 // ---- What is read where ---------------------------------------------------------------------
 
-const deltas = (model) =>
-  [["dx", "dy"], ["dx2", "dy2"]].map((traits) => traits.map((trait) => model.get(trait)));
+const deltas = (model, map) =>
+  MOVES.map((traits) => held(map, traits.map((trait) => model.get(trait))));
 
 // The chosen pixel; one beyond the map means its last.
 function pixelOf(model, { height, width }) {
@@ -207,7 +216,7 @@ function pixelOf(model, { height, width }) {
 
 // The pixel of the last result that reads this place of a panel; null if none does.
 function resultOf(model, map, panel, place) {
-  const [a, b] = deltas(model), border = model.get("border");
+  const [a, b] = deltas(model, map), border = model.get("border");
   const after = model.get("twice") ? { f: plus(a, b), first: b } : { f: a };
   const pixel = landing(map, plus(place, opposite(after[panel] ?? [0, 0])), border);
   return inside(map, pixel) ? pixel : null;
@@ -224,7 +233,7 @@ function origins({ f, a, b, twice, border }, pixel) {
 // All that the state shows, as maps and panels.
 function scene(model, view) {
   const f = view.map = view.maps[model.get("map")], border = model.get("border");
-  const [a, b] = deltas(model), twice = model.get("twice"), sum = plus(a, b);
+  const [a, b] = deltas(model, f), twice = model.get("twice"), sum = plus(a, b);
   const margin = marginOf(f), first = moved(f, a, border);
   const rivals = twice ? [moved(first, b, border), moved(f, sum, border)]
     : [first, moved(f, a, "zeros")];
@@ -327,6 +336,15 @@ function drawPanels({ panels: views, controls, boxes }, now, here) {
   boxes.classList.toggle("twice", twice);
 }
 
+// Each goes as far as the map does.
+function drawSliders({ controls }, { f, a, b }) {
+  MOVES.flat().forEach((trait, n) => {
+    const { input, show } = controls[trait], most = mostOf(f)[n % 2];
+    Object.assign(input, { min: -most, max: most });
+    show([...a, ...b][n]);
+  });
+}
+
 function valueAt(map, place) {
   if (!inside(map, place)) return "outside, so 0";
   const n = pixelAt(map, place, "zeros"), digits = map.numbers ? written : figure;
@@ -391,6 +409,7 @@ function drawLegend(view, { f, twice, border }) {
 function draw(model, view) {
   const now = scene(model, view), pixel = view.hovered ?? pixelOf(model, now.f);
   const here = origins(now, pixel);
+  drawSliders(view, now);
   drawPanels(view, now, here);
   view.reading.textContent = readingOf(now, pixel, here.first);
   view.reading.setAttribute("aria-label", `${view.reading.textContent} Arrow keys choose it`);

@@ -26,7 +26,8 @@ class ShiftExplorer(Explorer):
             with values 0 … 1 are drawn as colours, of all others the first channel is.
 
     Traits:
-        - dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper.
+        - dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper. More than the
+          side of the map means the side: there are only zeros beyond.
         - twice: whether a second shift, by dx2 and dy2, follows.
         - dx2, dy2: its displacement, −8 … 8.
         - memory: whether a line says what is read and written.
@@ -49,8 +50,8 @@ class ShiftExplorer(Explorer):
     _esm = bundle("kit.js", "shift.js")
     _css = source("explorer.css") + source("shift.css")
 
-    dx = traitlets.Int(2).tag(sync=True, state=True)
-    dy = traitlets.Int(1).tag(sync=True, state=True)
+    dx = traitlets.Int(0).tag(sync=True, state=True)
+    dy = traitlets.Int(0).tag(sync=True, state=True)
     twice = traitlets.Bool(False).tag(sync=True, state=True)
     memory = traitlets.Bool(False).tag(sync=True, state=True)
     dx2 = traitlets.Int(-2).tag(sync=True, state=True)
@@ -82,7 +83,7 @@ class ShiftExplorer(Explorer):
 
         Example:
             >>> explorer = ShiftExplorer()
-            >>> explorer.dx, explorer.dy = 1, 0
+            >>> explorer.dx = 1
             >>> torch.equal(explorer.shifted(), shift(explorer.current_map(), 1, 0))
             True
         """
@@ -90,6 +91,7 @@ class ShiftExplorer(Explorer):
         return self._move(first, self.dx2, self.dy2) if self.twice else first
 
     def _move(self, f: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
+        dx, dy = (max(-side, min(d, side)) for d, side in zip((dx, dy), f.shape[1:], strict=True))
         return shift(f, dx, dy) if self.border == "zeros" else f.roll((-dx, -dy), (-2, -1))
 
     @traitlets.validate("dx", "dy", "dx2", "dy2")

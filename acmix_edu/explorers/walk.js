@@ -239,9 +239,10 @@ function drawDiagram(view, at, step) {
 // ---- The step -------------------------------------------------------------------------------
 
 function detail() {
-  const names = ["head", "formula", "light", "maps", "numbers", "tables", "code", "why"];
-  const parts = Object.fromEntries(names.map((name) => [name, element("div", { class: name })]));
-  return { parts, box: element("div", { class: "detail" }, ...Object.values(parts)) };
+  const parts = {}, part = (name) => (parts[name] = element("div", { class: name }));
+  const group = (kind, ...names) => element("div", { class: kind }, ...names.map(part));
+  return { parts, boxes: [group("shown", "head", "formula", "light", "maps", "numbers", "tables"),
+    group("told", "code", "why")] };
 }
 
 const hasWindows = ({ name }) => name in IN_WINDOWS;
@@ -415,7 +416,7 @@ function build(model, { redraw, set }) {
   const { box, ...drawing } = diagram(table, (step) => { play.stop(); set({ step }); });
   const view = { table, pass, controls, ...drawing, detail: detail(), words: model.get("words"),
     tensors: table.flatMap((step) => step.tensors), reset: play.stop, release: play.stop };
-  view.parts = [element("div", { class: "board" }, box, view.detail.box)];
+  view.parts = [element("div", { class: "board" }, box, ...view.detail.boxes)];
   const hover = (hovered) => { view.hovered = hovered ?? {}; redraw(); };
   const pin = (values) => { view.hovered = {}; set(values); };
   view.hovered = {};

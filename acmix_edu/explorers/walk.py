@@ -80,7 +80,7 @@ STEPS = (
         {"pad_k": PADDED, "pad_v": PADDED},
         ("padded = reflect_pad(f, dilation * (k // 2))",), "attention.windows",
         "A window at the border needs R more pixels on each side. They are mirrored, so that no "
-        "window is empty. The dashed line is the border of the map.",
+        "window is empty. The dotted line is the border of the map.",
     ),
     Step(
         "Place every pixel", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},

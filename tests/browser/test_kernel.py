@@ -50,7 +50,7 @@ READ = """(root) => {
   const cells = [...root.querySelectorAll(".weight")].map((cell) =>
     [cell.querySelector("input").value, cell.textContent, cell.style.background,
       [cell, ...cell.children].map((part) => getComputedStyle(part).color)]);
-  return { rects, cells, verdict: text(".verdict"), sum: text(".sum"),
+  return { rects, cells, verdict: text(".verdict"), sum: text(".sum"), range: text(".table .note"),
     preset: root.querySelector("[name=preset]").value,
     size: Number(root.querySelector("[name=size]").value) };
 }"""
@@ -95,7 +95,9 @@ def check_bench(read, explorer, pixel):
     k = len(kernel)
     window = F.pad(explorer.current_image()[0], (k // 2,) * 4)
     window = window[pixel[0] : pixel[0] + k, pixel[1] : pixel[1] + k].flatten().tolist()
-    end = max(kernel.abs().max().item(), 1e-12)
+    end = max(kernel.abs().max().item(), 1)
+    low, high = re.match(r"blue (\S+), white 0, red (\S+); ", read["range"]).groups()
+    assert close(low, -end) and close(high, end)
     assert (len(read["cells"]), read["size"]) == (k * k, k)
     for value, weight, (text, under, back, inks) in zip(
         window, explorer.kernel, read["cells"], strict=True
@@ -109,8 +111,9 @@ def check_bench(read, explorer, pixel):
     assert close(read["sum"].rpartition("= ")[2], explorer.result()[0][tuple(pixel)].item())
     terms = re.findall(r"(\S+) × (\S+)", read["sum"])
     used = [(w, v) for w, v in zip(explorer.kernel, window, strict=True) if w != 0]
-    if len(used) > 3:
-        used = [*used[:2], used[-1]]
+    largest = sorted(range(len(used)), key=lambda n: -abs(used[n][0] * used[n][1]))[:3]
+    assert ("…" in read["sum"]) == (len(used) > 3)
+    used = [used[n] for n in sorted(largest)]
     for (weight, value), (wanted_weight, wanted_value) in zip(terms, used, strict=True):
         assert number(weight) == pytest.approx(wanted_weight, rel=1e-3)
         assert close(value, wanted_value)
@@ -234,7 +237,7 @@ def test_another_size(shown):
 
 
 def test_type_a_kernel(shown):
-    """By the keyboard, cell after cell; what is no number changes nothing."""
+    """By the keyboard, cell after cell; no word changes anything, and no number is too large."""
     cells = shown.root.locator(".weight input")
     cells.nth(0).focus()
     for value in SOBEL:
@@ -245,10 +248,15 @@ def test_type_a_kernel(shown):
     assert shown.state()["kernel"] == SOBEL
     cells.nth(4).fill("0.125")
     assert shown.follow()["preset"] == "by hand"
-    for bad in ("", "1e9", "-101"):
-        cells.nth(4).fill(bad)
-        cells.nth(4).blur()
-        assert shown.follow()["cells"][4][0] == "0.125"
+    assert shown.follow()["range"].endswith("numbers from −100 to 100")
+    for typed, used in (("500", "100"), ("1e9", "100"), ("-101", "-100"), ("-1e3", "-100")):
+        cells.nth(4).fill(typed)
+        assert shown.follow()["cells"][4][0] == used  # at once
+        assert shown.state()["kernel"][4] == float(used)
+    cells.nth(4).fill("0.125")
+    cells.nth(4).fill("")
+    cells.nth(4).blur()
+    assert shown.follow()["cells"][4][0] == "0.125"
     cells.nth(4).focus()
     shown.page.keyboard.press("ArrowUp")
     shown.follow()

@@ -60,7 +60,9 @@ class Wanted:
         self.channels, self.height, self.width = self.f.shape
         self.sides = (self.height, self.width)
         self.roll = explorer.border == "roll"
-        self.a, self.b = (explorer.dx, explorer.dy), (explorer.dx2, explorer.dy2)
+        self.most = [min(side, 8) for side in self.sides]
+        self.a = self.held(explorer.dx, explorer.dy)
+        self.b = self.held(explorer.dx2, explorer.dy2)
         self.sum = tuple(m + n for m, n in zip(self.a, self.b, strict=True))
         self.margin = min(max(3, -(-max(self.sides) // 4)), 8)
         self.first = self.move(self.f, self.a)
@@ -72,6 +74,9 @@ class Wanted:
             (self.second, self.once) if explorer.twice else (self.first, shift(self.f, *self.a))
         )
         self.differs = (rivals[0] != rivals[1]).any(0).numpy()
+
+    def held(self, *delta):
+        return tuple(max(-m, min(d, m)) for d, m in zip(delta, self.most, strict=True))
 
     def move(self, f, delta, border=None):
         roll = self.roll if border is None else border == "roll"
@@ -237,6 +242,9 @@ class Shift(Shown):
             assert panel["hidden"] == (name not in wanted.shown())
             if not panel["hidden"]:
                 self.check_panel(name, panel, wanted)
+        for name, most, shown in zip(SLIDERS, 2 * wanted.most, (*wanted.a, *wanted.b), strict=True):
+            ends = self.control(name).evaluate("(c) => [c.min, c.value, c.max].map(Number)")
+            assert ends == [-most, shown, most]
         words = self.root.evaluate(WORDS)
         assert words["reading"] == wanted.reading()
         wanted.check_verdict(words["verdict"])
@@ -344,6 +352,29 @@ def test_many_states(chapter, map_name):
         chapter.check()
 
 
+def test_sliders_go_as_far_as_the_map(chapter):
+    """A displacement of the larger map is kept, and shown as far as the smaller one goes."""
+    chapter.set(map="flower", dx=8, dy=-7)
+    chapter.check()
+    chapter.control("map").select_option("numbers")
+    chapter.page.evaluate(TWO_FRAMES)
+    chapter.follow()
+    chapter.check()
+    assert chapter.control("dx").input_value() == "5"
+    assert "5, up" in chapter.control("dx").get_attribute("aria-valuetext")
+    chapter.control("map").select_option("flower")
+    chapter.page.evaluate(TWO_FRAMES)
+    chapter.follow()
+    chapter.check()
+    assert chapter.control("dx").input_value() == "8"
+    chapter.set(map="numbers")
+    for trait, key, end in (("dx", "Home", -5), ("dy", "End", 5)):
+        chapter.control(trait).press(key)
+        chapter.follow()
+        assert getattr(chapter.explorer, trait) == end
+        chapter.check()
+
+
 def test_what_is_said_of_the_border(chapter):
     """Nothing left; only zeros left; what left would have come back, or not."""
     ways = [(0, 0, 0, 0), (1, 1, -1, 0), (1, 0, 2, 0), (2, 0, -2, 0), (2, 2, -1, -1), (5, 0, -5, 0)]
@@ -413,11 +444,13 @@ def test_drag_by_mouse(chapter, map_name):
     drag(chapter, "f", (2, -1), lies(1, 0, 0, 0))  # the window goes with it
     drag(chapter, "second", (-3, 2), lies(1, 0, 3, -2))
     drag(chapter, "once", (2, 2), lies(1, 0, 3, -2))
-    drag(chapter, "first", (-12, 15), lies(8, -8, 3, -2))  # no further
+    most = {"numbers": 5, "flower": 8}[map_name]
+    drag(chapter, "first", (-12, 15), lies(most, -most, 3, -2))  # no further
     chapter.check()
 
 
 def test_point_and_pin(chapter):
+    chapter.set(dx=2, dy=1)
     margin, start = Wanted(chapter.explorer).margin, chapter.explorer.pixel
     chapter.page.mouse.move(*chapter.place("first", margin + 3, margin + 4))
     chapter.check((3, 4))
@@ -445,7 +478,7 @@ def test_keys_move_the_window_the_picture_and_the_pixel(chapter):
         for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Shift+ArrowDown"):
             chapter.page.keyboard.press(key)
         chapter.follow()
-        assert [getattr(chapter.explorer, trait) for trait in traits] == [6 * sign, 2 * sign]
+        assert [getattr(chapter.explorer, trait) for trait in traits] == [5 * sign, 2 * sign]
         chapter.check()
     chapter.set(pixel=[1, 1])
     chapter.root.locator(".reading").focus()
@@ -460,6 +493,7 @@ def test_keys_move_the_window_the_picture_and_the_pixel(chapter):
 def test_drag_tap_and_scroll_on_a_phone(phone, server):
     phone.goto(f"{server}/{CHAPTER}")
     shown = Shift(phone)
+    shown.set(dx=2, dy=1)
     touch = phone.context.new_cdp_session(phone)
 
     def swipe(start, end):
@@ -491,6 +525,7 @@ def test_drag_tap_and_scroll_on_a_phone(phone, server):
 
 
 def test_state_in_words(chapter):
+    chapter.set(dx=2, dy=1)
     chapter.frame("first").focus()
     chapter.page.keyboard.press("ArrowUp")
     status = chapter.root.get_by_role("status")

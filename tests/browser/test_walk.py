@@ -134,7 +134,7 @@ READ = """(root) => {
     sum: all(".sum", text), chosen: all(".weighed .chosen canvas", (c) => c.dataset.map),
     row: all(".weighed rect.here", (r) => ["y", "x", "height", "width"]
       .map((n) => Number(r.getAttribute(n)))),
-    maps: Object.fromEntries(all(".detail .map", (m) => [m.querySelector("canvas").dataset.map,
+    maps: Object.fromEntries(all(".shown .map", (m) => [m.querySelector("canvas").dataset.map,
       { title: text(m.querySelector(".title")), note: text(m.querySelector(".note")),
         marks: [...m.querySelectorAll("rect:not(.halo)")].map((r) => [r.getAttribute("class"),
           ...["y", "x", "height", "width"].map((n) => Number(r.getAttribute(n)))]) }])),
@@ -501,3 +501,27 @@ def test_every_step_fits(open_page, server):
         page.evaluate(TWO_FRAMES)
         inner, outer = walk.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
         assert inner <= outer, f"{STEPS[n].title} is {inner - outer} px too wide"
+
+
+@pytest.mark.parametrize("width", [768, 1280, 1920])
+def test_every_step_is_as_high_as_the_others(open_page, server, width):
+    """What stands below does not move while it plays, and a whole step is on the screen."""
+    page = open_page(viewport={"width": width, "height": 900})
+    page.goto(f"{server}/{CHAPTER}")
+    walk, heights = Walk(page), []
+    for n in range(len(STEPS)):
+        walk.root.locator(".diagram button").nth(n).click()
+        page.evaluate(TWO_FRAMES)
+        heights.append(walk.root.bounding_box()["height"])
+    assert max(heights) < min(820, min(heights) + 1), heights
+
+
+def test_the_text_says_how_the_border_is_drawn(page, server):
+    page.goto(f"{server}/{CHAPTER}#walk:step=4")
+    walk = Walk(page)
+    dashes = walk.root.locator("rect.edge").first.evaluate(
+        "(line) => getComputedStyle(line).strokeDasharray"
+    )
+    on, off = map(float, re.findall(r"[\d.]+", dashes))
+    kind = "dotted" if on < off else "dashed"
+    assert f"The {kind} line is the border" in walk.root.locator(".why").inner_text()

@@ -67,10 +67,11 @@ function buildFilm(model, { redraw, set }) {
   return view;
 }
 
-// Two lines from 0 to the largest value, over the square root of the step, pale after the moment;
-// a dotted one for the picture as it came; a cursor, which a click or a drag moves.
-const CHARTS = { psnr: "Quality on the flower, PSNR in dB",
-  drift: "Distance from the shifts" };
+// Two lines up to the moment (what is to come is left to be guessed), from 0 to the largest value,
+// over the square root of the step; a dotted one for the picture as it came; a cursor, which a
+// click or a drag moves.
+const CHARTS = { psnr: "Quality on the flower, PSNR in dB, by step",
+  drift: "Distance from the shifts, by step" };
 function chart(name, { told, noisy }, pick) {
   const frames = Object.keys(TITLES).map((start) => told[start]);
   const lines = frames.map((line) => line.map((frame) => frame[name]));
@@ -81,11 +82,10 @@ function chart(name, { told, noisy }, pick) {
   const cursor = element("path", { class: "cursor" });
   const level = name === "psnr"
     ? [element("path", { class: "chance", d: `M0 ${y(noisy)}H100` })] : [];
-  const pale = lines.map((line, n) => element("path", { class: `pale line${n}`, d: path(line) }));
   const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
   const dots = lines.map((_, n) => element("path", { class: `dot line${n}` }));
   const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
-    "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths, ...dots);
+    "aria-hidden": "true" }, cursor, ...level, ...paths, ...dots);
   draggable(svg, (part) => pick(nearest([...frames[0].keys()],
     (n) => Math.abs(x(frames[0][n].step) - 100 * part))));
   const ends = element("div", { class: "ends" },
@@ -103,7 +103,7 @@ function chart(name, { told, noisy }, pick) {
       ...(level.length ? [entry("chance", ` noisy picture ${figure(noisy)}`)] : []));
   };
   const ticks = [0, last / 10, last].map((step) =>
-    element("span", { style: `left: ${x(step)}%` }, `${step}${step === last ? " steps" : ""}`));
+    element("span", { style: `left: ${x(step)}%` }, step));
   const plot = element("div", { class: "plot" }, ends, svg,
     element("div", { class: "along" }, ...ticks));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };

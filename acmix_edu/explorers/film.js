@@ -1,8 +1,8 @@
 // The film explorer: nine kernels of one output while they learn, from two starts side by side.
 
 import {
-  SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
-  memory, nearest, outline, pickable, player, plus, reach, slider, spot, squareAt,
+  SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
+  mapView, memory, nearest, outline, pickable, player, plus, reach, scaleTo, slider, spot, squareAt,
   steerable, toggle,
 } from "./kit.js";
 
@@ -134,8 +134,8 @@ function drawFilm(model, view) {
     + `${figure(at(s, moment, channel)[n])}, at the beginning ${figure(at(s, 0, channel)[n])}`);
   view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
     + `${cell[1] % K}]: ${values.join("; ")}.`;
-  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: blue `
-    + `−${figure(end)}, white 0, red ${figure(end)}, the same at every step.`;
+  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: `
+    + `${scaleTo(end)}, the same at every step.`;
   const { step } = told[starts[0]][moment];
   return `Step ${step}, output ${channel}. ${starts.map((start, s) => `${TITLES[start]}: quality `
     + `${figure(told[start][moment].psnr)} dB, ${maps[s].note.textContent}`).join(" ")}`;

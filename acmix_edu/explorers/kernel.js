@@ -3,7 +3,8 @@
 import { groupedConv, newMap } from "./engine.js";
 import {
   SIGNED, choice, colour, element, explorer, extent, figure, floats, inkOn, intoMap, isInside,
-  mapView, memory, moveOf, outline, pickable, plus, reach, squareAt, steerable, tuple, written,
+  mapView, memory, moveOf, outline, pickable, plus, precise, reach, scaleTo, squareAt, steerable,
+  tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -86,7 +87,7 @@ function verdictOf(kernel, f, result) {
   if (used.length === 0) return [false, "Not a shift: no cell is left, and nothing gets through."];
   if (used.length === 1) {
     const moves = moveOf(kernel.indexOf(sum), sideOf(kernel)).some(Boolean);
-    return [false, `Not a shift: it ${moves ? "moves" : "stays"}, and multiplies by ${figure(sum)}.`];
+    return [false, `Not a shift: it ${moves ? "moves" : "stays"}, and multiplies by ${precise(sum)}.`];
   }
   return [false, `Not a shift: ${used.length} cells are not zero. They sum to ${figure(sum)}`
     + `${Math.abs(sum) < 1e-9 ? ", so an even area becomes zero." : "."}`];
@@ -148,7 +149,7 @@ function drawResult(view, { data, height, width }) {
     return "black 0, white 1";
   }
   view.draw(data, height, width, -end, end, SIGNED);
-  return `blue −${figure(end)}, white 0, red ${figure(end)}`;
+  return scaleTo(end);
 }
 
 // The cells that are not zero, as "1 × 0.53 + …", and their sum.

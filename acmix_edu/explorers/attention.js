@@ -8,7 +8,7 @@ import {
 import {
   AMOUNT, IN_MEMORY, SIGNED, button, choice, clamp, colour, element, explorer, extent, figure,
   floats, headline, inkOn, intoMap, isCount, isInside, isPlace, later, mapView, memory, outline,
-  pickable, plus, reach, slider, squareAt, steerable, toggle, tuple,
+  pickable, plus, reach, scaleTo, slider, squareAt, steerable, toggle, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -250,7 +250,8 @@ function keyAt({ keys, v }, [row, column]) {
 
 // ---- Drawing --------------------------------------------------------------------------------
 
-const percent = (weight) => `${Number((100 * weight).toPrecision(3))} %`.replace("-", "−");
+const percent = (weight, digits = 3) => (weight > 0 && weight < 5e-6 ? "0.000"
+  : Number((100 * weight).toPrecision(digits))) + "\u00a0%";
 
 // Mark the window, the border, the query and the key on a map that begins at the pixel `corner`.
 function mark(map, { box, pixel, keyPixel, v }, kinds, corner = [0, 0]) {
@@ -271,7 +272,8 @@ function drawHeads(view, now) {
       .drawImage(view.picture.canvas, left, top, columns, rows, 0, 0, columns, rows);
     mark(map, now, ["attention", "here", "key"], corner);
     map.say(`Head ${n}: whom ${tuple(now.pixel)} attends to; entropy ${figure(entropy)}`);
-    map.note.replaceChildren(`entropy ${entropy.toFixed(2)}, max ${percent(end)}`,
+    map.note.replaceChildren(element("span", {}, `entropy ${entropy.toFixed(2)}, `),
+      element("span", {}, `max ${percent(end, 2)}`),
       element("div", { class: "bar" }, element("span", { style: `flex-basis:${100 * entropy}%` })));
     map.name.setAttribute("aria-pressed", n === now.head);
     map.box.classList.toggle("chosen", n === now.head);
@@ -292,22 +294,22 @@ function writeNumbers(map, values, [low, high], columns, text) {
   });
 }
 
-// What each key has, cell by cell; mirror images are hatched.
+// What each key has, cell by cell; mirror images are hatched, not through the number.
 function drawKeys(map, { keys, cell }, values, ends, text) {
   map.draw(values, keys.rows, keys.columns, ...ends, AMOUNT);
   writeNumbers(map, values, ends, keys.columns, text);
   outline(map, [squareAt(keys.from, 1, "here"), squareAt(cell, 1, "key")]);
   const hatches = keys.mirrored.map((is, n) => (is
-    ? `M${n % keys.columns} ${Math.floor(n / keys.columns) + 1}l1 -1` : ""));
+    ? `M${n % keys.columns} ${Math.floor(n / keys.columns) + 1}l.25-.25m.5-.5l.25-.25` : ""));
   map.overlay.prepend(element("path", { d: hatches.join(""), class: "mirrored" }));
 }
 
 // The scale of the scores is always the same: so one sees τ divide them.
 const DARK = -5;
 
-// At most four characters, with one digit behind the point where there is room.
+// At most three characters: tenths or whole numbers.
 const shortScore = (score) => (score < -99.5 ? ""
-  : written(score.toFixed(score > -9.95 ? 1 : 0)).replace(/^−?0\.0$/, "0"));
+  : written(score.toFixed(score > -0.95 ? 1 : 0)).replace("0.", ".").replace(/^−?\.0$/, "0"));
 
 function drawScores(model, view, now) {
   const { scores: map } = view.maps, { scores, keys, t } = now, tau = model.get("temperature");
@@ -378,8 +380,7 @@ function draw(model, view) {
     + "Weights in %: dark 0, yellow the largest. "
     + (keys.mirrored.includes(true) ? "Hatched: mirror images past the border. " : "")
     + (isTwice ? `Counts: dark 0, yellow ${most}. ` : "")
-    + `Channel ${model.get("channel")} of values and output: blue −${figure(end)}, white 0, `
-    + `red ${figure(end)}.`;
+    + `Channel ${model.get("channel")} of values and output: ${scaleTo(end)}.`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${tuple(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

@@ -30,9 +30,10 @@ const STAGES = {
     does: "moves k_c² maps by kernels of k_c² weights, and adds them",
     writes: "[C, H′, H′]" },
   mix: { parameters: "2", "multiply-adds": "0", memory: "C·H′²",
-    does: "α times attention plus β times convolution; its products are not counted",
+    does: "α times attention plus β times convolution",
     writes: "[C, H′, H′]" },
 };
+const isCounted = (stage, measure) => stage !== "mix" || measure !== "multiply-adds";
 const ATT = ["stage I", "position", "attention"], CONV = ["stage I", "fc", "shift and sum"];
 const ALL = [...ATT, ...CONV.slice(1), "mix"];
 const OPERATORS = { convolution: ["convolution"], attention: ATT, path: CONV, ACmix: ALL };
@@ -106,7 +107,8 @@ function networkCost({ rest, blocks }, measure, state, stages) {
 // ---- Words ----------------------------------------------------------------------------------
 
 const grouped = (n) => n.toLocaleString("en");
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %"
+  : `${(100 * share).toFixed(1)} %`);
 
 // About four digits: "115.6 M", "76.6 MiB"; small counts in full.
 function amount(value, measure) {
@@ -389,14 +391,15 @@ function drawReading({ reading, heads, memo }, now, stage) {
   const steps = formula === numbers ? [] : [typeset(plain(formula)), " = "];
   const result = numbers === grouped(costs[stage]) ? [] : [numbers, " = "];
   const of = stage === "convolution" ? "" : `: ${percent(part(costs[stage], sums.ACmix))} of ACmix`;
+  const count = isCounted(stage, measure) ? [...steps, ...result, grouped(costs[stage]), unit, of]
+    : ["Its 2·C multiply-adds a pixel are not counted"];
   const shapes = writes.replace(/\[.*?\]/g, (shape) =>
     `[${inserted(shape.slice(1, -1), sizes).replace(/\d+[²·\d]*/g, (product) =>
       evaluate(product, {}))}]`);
   const forAll = measure === "memory" && stage === "position"
     ? " The same for every image: a batch could share it, the formula counts it for each." : "";
   reading.replaceChildren(element("strong", {}, titleOf(stage)), ": ", typeset(does), ". ",
-    element("span", { class: "formula" }, ...steps, ...result, grouped(costs[stage]), unit), of,
-    `. It writes ${shapes}.${forAll}`);
+    element("span", { class: "formula" }, ...count), `. It writes ${shapes}.${forAll}`);
   heads.hidden = Number(sizes.N) === state.heads;
   heads.textContent = `${state.heads} heads do not divide ${state.channels} channels: counted are `
     + `${sizes.N}.`;
@@ -417,7 +420,7 @@ function draw(model, view) {
   drawChart(view, now, stage);
   for (const { stage, box, value } of view.chips) {
     box.setAttribute("aria-pressed", stage === now.state.stage);
-    value.textContent = now.say(now.costs[stage]);
+    value.textContent = isCounted(stage, now.measure) ? now.say(now.costs[stage]) : "not counted";
   }
   drawReading(view, now, stage);
   const segments = [...view.bars, ...view.made.buttons].flatMap((bar) => bar.segments);

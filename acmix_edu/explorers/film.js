@@ -1,8 +1,8 @@
 // The film explorer: nine kernels of one output while they learn, from two starts side by side.
 
 import {
-  SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside, mapView,
-  memory, nearest, outline, pickable, player, plus, reach, slider, spot, squareAt,
+  SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
+  mapView, memory, nearest, outline, pickable, player, plus, reach, scaleTo, slider, spot, squareAt,
   steerable, toggle,
 } from "./kit.js";
 
@@ -67,10 +67,11 @@ function buildFilm(model, { redraw, set }) {
   return view;
 }
 
-// Two lines from 0 to the largest value, over the square root of the step, pale after the moment;
-// a dotted one for the picture as it came; a cursor, which a click or a drag moves.
-const CHARTS = { psnr: "Quality on the flower, PSNR in dB",
-  drift: "Distance from the shifts" };
+// Two lines up to the moment (what is to come is left to be guessed), from 0 to the largest value,
+// over the square root of the step; a dotted one for the picture as it came; a cursor, which a
+// click or a drag moves.
+const CHARTS = { psnr: "Quality on the flower, PSNR in dB, by step",
+  drift: "Distance from the shifts, by step" };
 function chart(name, { told, noisy }, pick) {
   const frames = Object.keys(TITLES).map((start) => told[start]);
   const lines = frames.map((line) => line.map((frame) => frame[name]));
@@ -81,11 +82,10 @@ function chart(name, { told, noisy }, pick) {
   const cursor = element("path", { class: "cursor" });
   const level = name === "psnr"
     ? [element("path", { class: "chance", d: `M0 ${y(noisy)}H100` })] : [];
-  const pale = lines.map((line, n) => element("path", { class: `pale line${n}`, d: path(line) }));
   const paths = lines.map((_, n) => element("path", { class: `line${n}` }));
   const dots = lines.map((_, n) => element("path", { class: `dot line${n}` }));
   const svg = element("svg", { viewBox: "0 -4 100 108", preserveAspectRatio: "none",
-    "aria-hidden": "true" }, cursor, ...level, ...pale, ...paths, ...dots);
+    "aria-hidden": "true" }, cursor, ...level, ...paths, ...dots);
   draggable(svg, (part) => pick(nearest([...frames[0].keys()],
     (n) => Math.abs(x(frames[0][n].step) - 100 * part))));
   const ends = element("div", { class: "ends" },
@@ -103,7 +103,7 @@ function chart(name, { told, noisy }, pick) {
       ...(level.length ? [entry("chance", ` noisy picture ${figure(noisy)}`)] : []));
   };
   const ticks = [0, last / 10, last].map((step) =>
-    element("span", { style: `left: ${x(step)}%` }, `${step}${step === last ? " steps" : ""}`));
+    element("span", { style: `left: ${x(step)}%` }, step));
   const plot = element("div", { class: "plot" }, ends, svg,
     element("div", { class: "along" }, ...ticks));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
@@ -134,8 +134,8 @@ function drawFilm(model, view) {
     + `${figure(at(s, moment, channel)[n])}, at the beginning ${figure(at(s, 0, channel)[n])}`);
   view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
     + `${cell[1] % K}]: ${values.join("; ")}.`;
-  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: blue `
-    + `−${figure(end)}, white 0, red ${figure(end)}, the same at every step.`;
+  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: `
+    + `${scaleTo(end)}, the same at every step.`;
   const { step } = told[starts[0]][moment];
   return `Step ${step}, output ${channel}. ${starts.map((start, s) => `${TITLES[start]}: quality `
     + `${figure(told[start][moment].psnr)} dB, ${maps[s].note.textContent}`).join(" ")}`;

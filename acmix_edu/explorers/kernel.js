@@ -3,8 +3,8 @@
 import { groupedConv, newMap } from "./engine.js";
 import {
   SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, inkOn, intoMap,
-  isInside, mapView, memory, moveOf, outline, pickable, plus, reach, squareAt, steerable, tuple,
-  written,
+  isInside, mapView, memory, moveOf, outline, pickable, plus, precise, reach, scaleTo, squareAt,
+  steerable, tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -87,7 +87,7 @@ function verdictOf(kernel, f, result) {
   if (used.length === 0) return [false, "Not a shift: no cell is left, and nothing gets through."];
   if (used.length === 1) {
     const moves = moveOf(kernel.indexOf(sum), sideOf(kernel)).some(Boolean);
-    return [false, `Not a shift: it ${moves ? "moves" : "stays"}, and multiplies by ${figure(sum)}.`];
+    return [false, `Not a shift: it ${moves ? "moves" : "stays"}, and multiplies by ${precise(sum)}.`];
   }
   return [false, `Not a shift: ${used.length} cells are not zero. They sum to ${figure(sum)}`
     + `${Math.abs(sum) < 1e-9 ? ", so an even area becomes zero." : "."}`];
@@ -147,7 +147,6 @@ function drawTable({ table, note, resize }, kernel, pixels) {
   });
 }
 
-const scaleTo = (end) => `blue −${figure(end)}, white 0, red ${figure(end)}`;
 const GREY = [[0, 0, 0], [255, 255, 255]];
 
 // A picture where all values are from 0 to 1, rounding aside; else blue, white and red.

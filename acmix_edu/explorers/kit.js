@@ -175,17 +175,19 @@ export const plus = (a, b) => a.map((n, axis) => n + b[axis]);
 export const moveOf = (t, k) => [Math.floor(t / k), t % k].map((place) => place - (k - 1) / 2);
 
 // Numbers as they are, with a true minus sign: "−1" and "(0, −1)".
-export const written = (value) => String(value).replace("-", "−");
+export const written = (value) => String(value).replaceAll("-", "−");
 export const tuple = (values) => `(${values.map(written).join(", ")})`;
 
-// A number for a reader: about three digits, a true minus sign.
+// A number for a reader: about three digits, a true minus sign. "0" is zero, "0.000" not quite.
 export function figure(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  const text = size === 0 || size >= 0.001 ? value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3)
-    : value.toExponential(1);
-  return text.replace("-", "−").replace("e-", "e−");
+  return written(value && value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3));
 }
+// The same with nothing larger beside it: two digits of what is tiny; and the ends of a scale.
+export const precise = (value) => (value && Math.abs(value) < 0.001
+  ? written(value.toExponential(1)) : figure(value));
+export const scaleTo = (end) => `blue −${precise(end)}, white 0, red ${precise(end)}`;
 
 // [smallest, largest], leaving out what is not a number.
 export function extent(values) {

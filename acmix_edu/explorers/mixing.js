@@ -8,8 +8,8 @@ import {
 } from "./engine.js";
 import {
   NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, reach, rooted, slider,
-  squareAt, steerable, tuple, written,
+  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, precise, reach,
+  rooted, scaleTo, slider, squareAt, steerable, tuple, written,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -169,7 +169,7 @@ function drawStage1(model, data, view, { q, k, v }) {
     const values = channelsOf(map, c, 1).data, end = reach(values);
     maps[name].draw(values, q.height, q.width, -end, end, SIGNED);
     maps[name].say(`Map ${name} of head ${model.get("head")}, channel ${model.get("channel")}`,
-      end > NOTHING ? `scale ±${figure(end)}` : "zero everywhere");
+      end > NOTHING ? `scale ±${precise(end)}` : "zero everywhere");
   }
   return c;
 }
@@ -191,7 +191,7 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
   view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, dimension `
     + `${e}; of the convolution: dimension ${Math.floor(c / heads)}, set ${c % heads}), on one scale: `
-    + `blue −${figure(end)}, white 0, red ${figure(end)}, by the square root of the value.`;
+    + `${scaleTo(end)}, by the square root of the value.`;
 }
 
 function drawShare(model, data, view, norms) {
@@ -252,8 +252,8 @@ function drawKernels(model, data, view, now, pixel, cell) {
   view.where.textContent = `At ${pixelName}: the kernels`;
   maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
   view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
-    + `and multiplied by their rate. One scale for all three: blue −${figure(end)}, white 0, red `
-    + `${figure(end)}, by the square root of the value, so that small ones show; grey is not read. `
+    + `and multiplied by their rate. One scale for all three: ${scaleTo(end)}, `
+    + "by the square root of the value, so that small ones show; grey is not read. "
     + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
     + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;

@@ -3,7 +3,8 @@
 
 import {
   AMOUNT, SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, intoMap,
-  inkOn, isInside, mapView, outline, plus, reach, slider, steerable, toggle, tuple, written,
+  inkOn, isInside, mapView, outline, plus, precise, reach, slider, steerable, toggle, tuple,
+  written,
 } from "./kit.js";
 
 const MOST = 8;
@@ -100,7 +101,7 @@ function appearance(data, channels) {
   }
   const first = data.subarray(0, size), end = reach(first), signed = extent(first)[0] < 0;
   const numbers = size <= 100 && first.every((value) => written(value).length <= 3);
-  const last = numbers ? written(end) : figure(end);
+  const last = numbers ? written(end) : precise(end);
   const [low, stops] = signed ? [-end, SIGNED] : [0, AMOUNT];
   return { size, drawn: 1, numbers,
     scale: (channels > 1 ? `Channel 0 of ${channels}: ` : "")

@@ -4,8 +4,8 @@
 import { newMap, project } from "./engine.js";
 import {
   NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
-  inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, plus, reach, rooted, slider,
-  squareAt, steerable, tuple,
+  inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, plus, precise, reach,
+  rooted, scaleTo, slider, squareAt, steerable, tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -137,9 +137,8 @@ const nameOf = (t, kernel) => tuple([Math.floor(t / kernel), t % kernel]);
 // A number that fits into a small cell.
 function short(value) {
   const size = Math.abs(value);
-  const text = size === 0 ? "0" : size < 0.005 ? value.toExponential(0)
-    : size < 100 ? value.toFixed(2) : size < 1e4 ? value.toFixed(0) : value.toExponential(0);
-  return text.replaceAll("-", "−").replace("+", "");
+  return written(value && (size < 100 ? value.toFixed(2) : size < 1e4 ? value.toFixed(0)
+    : value.toExponential(0))).replace("+", "");
 }
 
 function cellOf(t, choose) {
@@ -253,12 +252,11 @@ function drawMaps(view, now, ownSize) {
     maps[name].draw(values, height, width, -end, end, SIGNED);
   }
   maps.slid.title.replaceChildren("2. Move ", element("b", { class: "way" }, wayOf(now.move)[0]));
-  const scaleTo = (end) => (end > NOTHING
-    ? `blue −${figure(end)}, white 0, red ${figure(end)}` : "zero everywhere");
-  view.scale.textContent = `Multiply, move: ${scaleTo(most)}`
+  const scale = (end) => (end > NOTHING ? scaleTo(end) : "zero everywhere");
+  view.scale.textContent = `Multiply, move: ${scale(most)}`
     + (most > NOTHING ? ", by the square root of the value, so that small ones show" : "")
     + "; hatched: zeros that entered. "
-    + `Add, convolution, missing: ${scaleTo(end)}. `
+    + `Add, convolution, missing: ${scale(end)}. `
     + `${ownNote(now, ownSize)}Padding ${now.dilation * (now.kernel - 1) / 2}: outside the picture `
     + `counts as zero. Size ${f.height}×${f.width} → ${height}×${width}.`;
 }
@@ -292,7 +290,7 @@ function drawNotes(view, now, [row, column], from) {
   maps.sum.say(`The sum of ${now.step} of ${now.taps} maps`,
     `${now.step} of ${now.taps} maps\nhere ${at(now.sum, ...out)}`);
   maps.convolution.say("The convolution", `by definition\nhere ${at(now.convolution, ...out)}`);
-  const done = now.step === now.taps, gap = figure(Math.max(...extent(now.missing).map(Math.abs)));
+  const done = now.step === now.taps, gap = precise(Math.max(...extent(now.missing).map(Math.abs)));
   maps.missing.say("What the sum lacks", `${done ? "✓ only rounding" : "at most"}\n${gap}`);
   maps.missing.box.classList.toggle("done", done);
   return `${done ? "nothing but rounding" : "at most"}, ${gap}`;

@@ -4,8 +4,8 @@
 import { acmix, reflect, windowPixels } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, button, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, mapView, outline, pickable, player, plus, reach, slider, squareAt,
-  steerable, tuple,
+  intoMap, isInside, isPlace, mapView, outline, pickable, player, plus, precise, reach, scaleTo,
+  slider, squareAt, steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -153,7 +153,7 @@ function scaleOf({ name }, values) {
 function paintMap(view, tensor, values, rows, columns) {
   const [low, high, stops, from, to] = scaleOf(tensor, values);
   view.draw(values, rows, columns, low, high, stops);
-  return `${from} ${figure(low)}, ${to} ${figure(high)}`;
+  return `${from} ${precise(low)}, ${to} ${precise(high)}`;
 }
 
 // ---- Text -----------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ function drawLight({ light: view, pass }, { group, lightCell: chosen }) {
   });
   view.sum.replaceChildren(
     ...typeset(`map ${chosen}, dimension ${group}  =  ${terms.join(" ")}`));
-  view.fc.say(`fc: blue ${figure(-end)}, red ${figure(end)}`);
+  view.fc.say(`fc: ${scaleTo(end)}`);
   view.fc.frame.setAttribute("aria-label", `fc, ${lightTaps} by ${columns}, row ${chosen}; `
     + "arrow keys choose the row");
 }

@@ -331,3 +331,12 @@ def test_the_order_of_names_says_nothing(page, tmp_path, name):
     (drawn, markup), (again, markup_again) = seen
     assert {n: d.tobytes() for n, d in drawn.items()} == {n: d.tobytes() for n, d in again.items()}
     assert markup == markup_again
+
+
+def test_numbers_for_a_reader(beside):
+    """Without a power of ten where larger ones stand beside them; "0" is zero and nothing else."""
+    said = beside(["kit.js"], "(values) => values.map(figure)", [12.34, -1.07, 5.2e-7, -4e-4, 0])
+    assert said == ["12.3", "−1.07", "0.000", "−0.000", "0"]
+    said = beside(["kit.js"], "(values) => values.map(precise)", [12.34, 5.2e-7, -4e-4, 0])
+    assert said == ["12.3", "5.2e−7", "−4.0e−4", "0"]
+    assert beside(["kit.js"], "scaleTo", 0.5) == "blue −0.500, white 0, red 0.500"

@@ -47,9 +47,7 @@ def told(value, numbers):
     """A value as the page writes it."""
     if numbers:
         return minus(int(value) if value == int(value) else value)
-    if 0 < abs(value) < 0.001:
-        return f"{value:.1e}".replace("e-0", "e-").replace("-", "−")
-    return f"{value:.3f}".replace("-", "−") if abs(value) < 1 else f"{value:.2f}".replace("-", "−")
+    return minus(f"{value:.{2 if abs(value) >= 1 else 3}f}" if value else 0)
 
 
 class Wanted:

@@ -82,7 +82,7 @@ def check(shown):
             if epoch < first:
                 assert said == "none yet"
             else:
-                mean, least, most = map(number, re.findall(r"[−\d.e]+\d", said))
+                mean, least, most = map(number, re.findall(r"−?\d[\d.]*", said))
                 at = curves[:, epoch]
                 np.testing.assert_allclose([mean, least, most], [at.mean(), at.min(), at.max()],
                                            atol=6e-3, rtol=6e-3)  # fmt: skip
@@ -140,6 +140,20 @@ def test_the_controls_are_not_among_the_arms(shown):
     assert {run["arm"] for run in records("match")["runs"]} - set(ARMS) == set(CONTROLS)
     names = shown.control("arm").locator("option").all_inner_texts()
     assert names == list(ARMS)
+
+
+HUES = """(root) => [...root.querySelectorAll("[data-chart=entropy] .mean")].map((path, n) => [
+  getComputedStyle(path).stroke,
+  getComputedStyle(root.querySelectorAll("[data-chart=entropy] .key")[n]).borderTopColor ])"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_layer_has_a_hue(open_page, server, theme):
+    page = open_page(color_scheme=theme)
+    page.goto(f"{server}/{CHAPTER}")
+    hues = Shown(page, "training").root.evaluate(HUES)
+    assert all(line == key for line, key in hues)
+    assert len({line for line, _ in hues}) == len(hues) == 3
 
 
 def test_an_arm_without_acmix_has_no_layers(shown):

@@ -76,11 +76,10 @@ class Wanted:
 
 
 def close(text, value, digits=2):
-    """Whether the text is the value with this many decimals, or one digit less if it is tiny."""
-    half, size = 0.51 * 10.0**-digits, abs(value)
-    tiny = size < 0.98 * half if digits == 2 else size < 1e-3
-    allowed = {"rel": 0.5 * 10.0 ** (2 - digits), "abs": 2e-7} if tiny else {"abs": half}
-    return number(text) == pytest.approx(value, **allowed | ({"rel": 0.006} if size > 1 else {}))
+    """Whether the text is the value with this many decimals; "0" is nothing but 0."""
+    allowed = {"abs": 0.51 * 10.0**-digits, "rel": 0.006 * (abs(value) > 1)}
+    assert text != "0" or abs(value) < 2e-7
+    return number(text) == pytest.approx(value, **allowed) and "e" not in text
 
 
 # Notes and outlined cells by map, the cells of the kernel, and single lines.
@@ -200,7 +199,8 @@ def check_notes(notes, wanted):
     done = wanted.step == wanted.k**2
     assert says == ("✓ only rounding" if done else "at most")
     largest = 0 if done else wanted.missing.abs().max().item()
-    assert close(gap, largest, 3) or number(gap) < 2e-6 * max(1, now.abs().max().item())
+    rounding = 2e-6 * max(1, now.abs().max().item())
+    assert number(gap) == pytest.approx(largest, abs=max(6e-4, rounding), rel=0.006)
 
 
 def check_move(read, wanted):

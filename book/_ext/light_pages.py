@@ -255,6 +255,9 @@ def waiting(image: str, page: Path) -> str:
     source = page.parent / re.search(r'src="([^"?]*)', image)[1]
     if "logo__image" in image or "loading=" in image:
         return image
+    if source.suffix == ".svg" and source.exists():
+        size = re.search(r'width="\d+" height="\d+"', source.read_text("utf-8"))[0]
+        return image.replace("<img ", f'<img loading="lazy" {size} ', 1)
     if source.suffix != ".png" or not source.exists():
         return image.replace("<img ", '<img loading="lazy" ', 1)
     with Image.open(source) as figure:

@@ -66,7 +66,7 @@ from acmix_edu.cost import (  # isort: skip
 from acmix_edu.replace import replace_conv3x3  # isort: skip
 from acmix_edu.deploy import DeployedACmix, deploy  # isort: skip
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "ACmix",

@@ -61,7 +61,7 @@ class ACmix(nn.Module):
     Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
     attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once
     for all images. See
-    :func:`acmix_edu.acmix_cost`. That is the count of backend="unfold", which also copies k and
+    :func:`acmix_edu.acmix_cost`. That is the count of ``backend="unfold"``, which also copies k and
     v k_a² times; the others copy each about 3 times, or not at all.
 
     Raises:

@@ -17,7 +17,8 @@ def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tens
     &\text{ and } q = \lfloor k/2\rfloor+\Delta_y, \text{ else } 0 \end{aligned}$$
 
     Args:
-        di, dj: the displacement, rows and columns.
+        di: rows; positive moves the picture up.
+        dj: columns; positive moves the picture to the left.
         kernel_size: k, odd; the smallest that reaches the displacement when left out.
 
     Returns:
@@ -63,7 +64,8 @@ def shift_depthwise(f: torch.Tensor, di: int, dj: int) -> torch.Tensor:
 
     Args:
         f: ``[B, C, H, W]``.
-        di, dj: the displacement, rows and columns.
+        di: rows; positive moves the picture up.
+        dj: columns; positive moves the picture to the left.
 
     Returns:
         ``[B, C, H, W]``.

@@ -113,7 +113,7 @@ def _library(name: str):
 
 
 def texture() -> Data:
-    """Do rows or columns alternate? Neighbours tell; like cells at a distance tell little."""
+    """Do cells alternate along rows or along columns? Neighbours tell, distant cells do not."""
     return _generated(_draw_texture, ("rows", "columns"), train=1024)
 
 

@@ -71,7 +71,8 @@ def test_a_fold_says_what_is_in_it(path):
         if folds:
             source, prompts = "".join(cell["source"]), cell["metadata"].get("mystnb", {})
             show = prompts.get("code_prompt_show", "")
-            assert re.fullmatch(r"Show the \w+( of the entry below)?", show), f"{path.name}, {cell['id']}: {show!r}"
+            said = re.fullmatch(r"Show the \w+( of the entry below)?", show)
+            assert said, f"{path.name}, {cell['id']}: {show!r}"
             assert prompts.get("code_prompt_hide") == show.replace("Show", "Hide"), cell["id"]
             predicted = "**Predict.**" in "".join(before["source"]) and "hide-input" not in folds
             assert not predicted or show == "Show the answer", cell["id"]

@@ -157,3 +157,20 @@ def test_answers_are_closed_with_what_is_said_of_them(page, server):
                   for n in asked]  # fmt: skip
         page.goto(f"{server}/{name}.html")
         assert page.evaluate(ANSWERS) == [[False, int(said)] for said in spoken]
+
+
+RAW = """() => {
+  const article = document.querySelector(".bd-article").cloneNode(true);
+  for (const element of article.querySelectorAll("pre, code, math, .sig")) element.remove();
+  return article.textContent.match(/(?<![A-Za-z_])[A-Za-z]_[A-Za-z]{1,4}(?![A-Za-z_])|hapter 0/g);
+}"""
+
+
+def test_docstrings_lead_to_their_chapters_and_lower_their_indices(page, server):
+    for name in (name for name in PAGES if "/api" in name):
+        page.goto(f"{server}/{name}.html")
+        assert page.evaluate(RAW) is None
+    page.goto(f"{server}/book/api.html")
+    assert page.locator(".bd-article sub").count() > 0
+    page.get_by_role("link", name="Chapter 5").click()
+    page.wait_for_url("**/05_acmix.html")

@@ -64,7 +64,7 @@ def test_formulas_are_drawn_with_their_font_and_no_script(open_page, server):
 
 def test_wide_formulas_scroll_in_their_own_box_with_the_keyboard(open_page, server):
     page = open_page(viewport={"width": 320, "height": 568})  # the smallest phone
-    visit(page, f"{server}/book/api.html")
+    visit(page, f"{server}/book/api_stages.html")
     wide = page.locator("div.math[tabindex='0']")
     wide.first.wait_for()
     wide.first.focus()

@@ -141,6 +141,11 @@ def test_relative_links_lead_somewhere(name):
             assert (ROOT / link).exists(), f"{name} links to {link}, which is not there"
 
 
+def test_the_readme_leads_to_the_published_book():
+    owner, name = URL.rsplit("/", 2)[1:]
+    assert f"<https://{owner}.github.io/{name}>" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_every_version_is_the_package_version():
     version = acmix_edu.__version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == version

@@ -104,6 +104,13 @@ def test_contents_and_files_agree():
     assert sorted(listed) == sorted(f"book/{page.stem}" for page in pages)
 
 
+def test_the_first_page_says_how_many_chapters_there_are():
+    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    chapters = [page for page in NOTEBOOKS if re.match(r"\d\d_", page.name)]
+    first = "".join(read(ROOT / f"{TOC['root']}.ipynb")["cells"][0]["source"])
+    assert f">{words[len(chapters) - 1]} chapters</a>" in first
+
+
 def test_every_notebook_is_collected_by_nbval():
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--collect-only", "-q", "book"]
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout

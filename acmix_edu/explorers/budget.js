@@ -311,6 +311,13 @@ function drawBars({ bars, verdict }, { costs, sums, say, measure, state }) {
     + `${say(sums.attention + sums.path)}: sharing Stage I saves ${say(costs["stage I"])}.`;
 }
 
+// A column lower than a fiftieth of the box is not seen: say how high it is.
+function lowOnes(blocks, all, highest, say) {
+  const low = blocks.flatMap(([layer], n) => (part(all[n], highest) < 0.02 ? [[layer, n]] : []));
+  return [...new Map(low)].map(([layer, n]) =>
+    ` In layer ${layer} the columns are too low to be seen: ${say(all[n])} each.`).join("");
+}
+
 function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes, say }) {
   const { layers, choices, counted, heading } = view;
   if (view.network !== state.network) {
@@ -344,7 +351,8 @@ function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes
   const what = measure === "memory" ? "" : ` ${measure}`;
   counted.textContent = `${state.network} on ${images} of 224×224 pixels, with ${k}×${k} `
     + `convolutions: ${exact(plain)}${what}; with ACmix: ${exact(mixed)}, ${times} times as much. A column is `
-    + "one block's ACmix, the line across it its convolution: choose a block.";
+    + "one block's ACmix, the line across it its convolution: choose a block."
+    + lowOnes(network.blocks, all, highest, say);
 }
 
 function drawChart({ chart, keep, ends, share }, now, lit) {

@@ -2,8 +2,8 @@
 
 Left out: thebe (its script needs a kernel elsewhere), fontawesome.js (1.5 MB; the style sheet has
 the icons), the search index but on the page that searches, and the script of tabs where there are
-none. Added: a place for each explorer, and a line that says what a page was executed with. Moved:
-what is said about an answer, into the answer.
+none. Added: a place for each explorer, a mark on what is printed in sentences, and a line that says
+what a page was executed with. Moved: what is said about an answer, into the answer.
 """
 
 import os
@@ -22,6 +22,7 @@ def setup(app):
     app.connect("doctree-read", keep_answers_closed)
     app.connect("html-page-context", place_explorers)
     app.connect("html-page-context", break_names)
+    app.connect("html-page-context", mark_sentences)
     app.connect("html-page-context", say_what_executed_it)
     app.connect("build-finished", finish_pages)
 
@@ -68,6 +69,22 @@ def break_names(app, pagename, templatename, context, doctree):
             lambda name: name[0].replace("_", "_<wbr>"),
             context["body"],
         )
+
+
+def mark_sentences(app, pagename, templatename, context, doctree):
+    """Let the lines of what is printed break on a phone, where they are not a table's."""
+    context["body"] = re.sub(
+        r'(<div class="output stream)([^>]*>\s*<div class="highlight"><pre>)(.*?)(?=</pre>)',
+        lambda box: f"{box[1]}{' sentences' * is_sentences(box[3])}{box[2]}{box[3]}",
+        context.get("body", ""),
+        flags=re.DOTALL,
+    )
+
+
+def is_sentences(markup: str) -> bool:
+    """Is it a single line, or lines without two spaces together, as columns have them?"""
+    printed = re.sub("<[^>]*>", "", markup).strip("\n")
+    return "\n" not in printed or "  " not in printed
 
 
 def say_what_executed_it(app, pagename, templatename, context, doctree):

@@ -193,6 +193,12 @@ def check_blocks(seen, state, network, factor):
     for text, value in zip(said.groups(), (plain, mixed), strict=False):
         assert_amount(text, value)
     assert abs(float(said[3]) - mixed / plain) <= 0.00501
+    low = {b[0]: total(c) for b, c in zip(blocks, costs, strict=True) if total(c) < highest / 50}
+    told = re.compile(r" In layer (\d) the columns are too low to be seen: (.*?) each\.")
+    said = told.findall(seen["counted"])
+    assert [int(layer) for layer, _ in said] == list(low)
+    for (_, text), value in zip(said, low.values(), strict=True):
+        assert_amount(text, value)
     channels, side, stride = chosen
     out = math.ceil(side / stride)
     many = state["measure"] == "memory" and state["batch"] > 1

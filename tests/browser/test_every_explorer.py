@@ -184,6 +184,25 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+# What can be touched and is smaller than 24 pixels, with what waits for its turn; a box that is
+# ticked has the room of its label.
+SMALL = """(root) => {
+  for (const node of root.querySelectorAll("[hidden]")) node.hidden = false;
+  return [...root.querySelectorAll("input, select, button, .file")].filter((node) => {
+    const target = node.type === "checkbox" ? node.closest("label") : node;
+    const { width, height } = target.getBoundingClientRect();
+    return node.checkVisibility() && Math.min(width, height) < 24;
+  }).map((node) => node.outerHTML.slice(0, 200));
+}"""
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("width", [390, 320])
+def test_a_finger_finds_every_control(phone, server, path, name, width):
+    phone.set_viewport_size({"width": width, "height": 640})
+    assert visit(phone, f"{server}/{path}.html", name).root.evaluate(SMALL) == []
+
+
 OPEN_ANSWERS = "document.querySelectorAll('main details').forEach((box) => (box.open = true))"
 
 
@@ -229,6 +248,17 @@ COVERED = """(root) => {
 }"""
 
 
+# What stands at the window's lower end beside the way back, while the explorer goes on below.
+LOWER_END = """(root) => {
+  const back = root.querySelector(".back"), { left, right, bottom } = root.getBoundingClientRect();
+  if (back.hidden || bottom <= innerHeight) return [];
+  const top = back.getBoundingClientRect().top + 1;
+  return [left + 2, (left + right) / 2, right - 2].flatMap((x) => [top, innerHeight - 1].map((y) =>
+    document.elementFromPoint(x, y))).filter((node) => !node.closest(".way-back"))
+    .map((node) => node.outerHTML.slice(0, 200));
+}"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
     """The part that a link is about is seen whole; without one, as much as fits from the top."""
@@ -248,6 +278,7 @@ def test_a_link_brings_what_it_sets_into_the_window(open_page, server, width):
             where = root.evaluate(IN_WINDOW, traits)
             assert where is True, f"{path}: {href} {where}"
             assert root.evaluate(COVERED) is None, f"{path}: {href}"
+            assert width > 390 or root.evaluate(LOWER_END) == [], f"{path}: {href}"
 
 
 LINK_IN_WINDOW = """(link) => {

@@ -63,6 +63,38 @@ def test_page_is_accessible_narrow_and_silent(open_page, server, name):
     assert page.evaluate(STRETCHED) == []
 
 
+def test_every_symbol_is_told_on_a_phone(phone, server):
+    """What the glossary's table has in five columns stands below each other, in the window."""
+    phone.goto(f"{server}/book/glossary.html")
+    for width in (390, 320):
+        phone.set_viewport_size({"width": width, "height": 640})
+        rows = phone.locator("#symbols tbody tr")
+        assert rows.count() > 15
+        for row in rows.all():
+            cells = [cell.bounding_box() for cell in row.locator("td").all()]
+            assert len(cells) == 5 and all(cells), row.inner_text()
+            assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in cells)
+        table = phone.locator("#symbols table")
+        assert table.evaluate("(box) => box.scrollWidth <= box.clientWidth + 1")
+
+
+PRINTED = """() => [...document.querySelectorAll(".output.stream pre")].map((box) => {
+  for (let fold = box; (fold = fold.closest("details:not([open])")); fold.open = true);
+  const text = box.textContent.replace(/^\\n+|\\n+$/g, "");
+  return [text, box.scrollWidth > box.clientWidth, getComputedStyle(box).whiteSpace];
+})"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_printed_sentences_break_and_tables_scroll(phone, server, name):
+    phone.goto(f"{server}/{name}.html")
+    for text, scrolls, space in phone.evaluate(PRINTED):
+        if "\n" in text and "  " in text:
+            assert space == "pre", text
+        else:
+            assert not scrolls, text
+
+
 def assert_accessible(page, mode: str, but: str = "region") -> None:
     """Let axe-core look for all but one rule (`region`, the logo, is a moderate finding)."""
     options = AXE | {"rules": {but: {"enabled": False}}}

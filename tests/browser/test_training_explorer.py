@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from shown import TWO_FRAMES, Shown, number
+from shown import SETTLED, TWO_FRAMES, Shown, number
 
 from acmix_edu.explorers import TrainingExplorer
 from acmix_edu.training import ARMS, load
@@ -173,6 +173,25 @@ def test_a_chart_takes_the_pointer(shown):
     check(shown)
     last = len(logs("match", "acmix")[0]) - 1
     assert shown.state()["epoch"] == round(0.5 * last)
+
+
+IN_SIGHT = """(box) => {
+  const { top, bottom } = box.getBoundingClientRect();
+  const head = document.querySelector(".bd-header-article").getBoundingClientRect().bottom;
+  return top >= head && bottom <= innerHeight;
+}"""
+
+
+@pytest.mark.parametrize("measure", ["test_accuracy", "share"])
+def test_a_link_lands_on_the_chart_that_the_text_speaks_of(phone, server, measure):
+    """On a phone, where not all charts are in sight: first who starts late, then the share."""
+    phone.goto(f"{server}/{CHAPTER}")
+    shown = Shown(phone, "training")
+    first, second = phone.locator("main li a[href^='#training:epoch=6']").all()[:2]
+    (second if measure == "share" else first).tap()
+    phone.evaluate(SETTLED)
+    assert shown.state()["epoch"] == 6 and shown.state()["inside"] == (measure == "share")
+    assert shown.root.locator(f"[data-chart={measure}]").evaluate(IN_SIGHT)
 
 
 def test_play_goes_to_the_end_of_the_task_and_pauses(shown):

@@ -147,6 +147,15 @@ def bare(text):
     return re.sub(r"[_^{}]", "", text)
 
 
+# How far the shapes in the diagram's blocks reach beyond their blocks; nothing where it is hidden.
+SHAPES = """(root) => [...root.querySelectorAll(".diagram .size")].map((size) => {
+  const range = document.createRange(), block = size.closest("button").getBoundingClientRect();
+  range.selectNodeContents(size);
+  const { right, bottom } = range.getBoundingClientRect();
+  return size.checkVisibility() ? Math.max(right - block.right, bottom - block.bottom) : null;
+})"""
+
+
 class Walk(Shown):
     """The explorer on a page, and the same explorer in Python."""
 
@@ -501,6 +510,16 @@ def test_every_step_fits(open_page, server):
         page.evaluate(TWO_FRAMES)
         inner, outer = walk.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
         assert inner <= outer, f"{STEPS[n].title} is {inner - outer} px too wide"
+
+
+@pytest.mark.parametrize("width", [1280, 768, 700, 390, 360, 320])
+def test_every_block_says_its_shape(open_page, server, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    walk = Walk(page)
+    beyond = walk.root.evaluate(SHAPES)
+    assert len(beyond) == len(STEPS)
+    assert all(by is not None and by <= 0 for by in beyond), beyond
 
 
 @pytest.mark.parametrize("width", [768, 1280, 1920])

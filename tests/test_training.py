@@ -1,5 +1,6 @@
 """Training: the tasks are what they say, runs repeat, stop, go on, and split over processes."""
 
+import itertools
 import json
 import os
 import shlex
@@ -476,6 +477,21 @@ def test_the_trained_denoiser_reaches_what_is_recorded():
     }
     with pytest.raises(ValueError, match=r"use trained_denoiser\(\)"):
         released("denoise")
+
+
+def test_the_comparison_of_denoisers_is_whole_and_of_the_released_one_true():
+    compared = json.loads((ROOT / "acmix_edu/weights/denoise.json").read_text())["compared"]
+    assert [(run["arm"], run["rate"], run["seed"]) for run in compared] == list(
+        itertools.product(denoise.COMPARED, denoise.RATES, runs.SEEDS)
+    )
+    place = {"arm": denoise.RELEASED, "rate": denoise.RATE, "seed": 0}
+    (told,) = (run for run in compared if place.items() <= run.items())
+    denoiser = trained_denoiser()
+    for held, name in ((True, "flower"), (False, "known")):
+        with torch.no_grad():
+            values = [denoise.psnr(denoiser(colour_features(seen)), clean)
+                      for clean, seen in denoise.trials(held)]  # fmt: skip
+        assert sum(values) / len(values) == pytest.approx(told[name], abs=0.01)
 
 
 def test_damaged_denoiser_weights_are_refused(tmp_path, monkeypatch):

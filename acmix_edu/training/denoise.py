@@ -1,16 +1,18 @@
 """A trained ACmix that can be read: it takes the noise out of photographs. Chapter 08 shows it.
 
-From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about nine
-minutes; it writes the weights, what they reach, and the film of their training.
+From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about half an
+hour; it writes the weights, what they reach, and the film of their training.
 
 The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the
 operator under test from 4 to 16 channels, a 1×1 convolution to 3 colours. It trains on crops of
-two photographs; the third, the flower, is held out.
+two photographs; the third, the flower, is held out. Every operator is trained at three rates, and
+compared at the one that does best on the photographs that it trains on.
 """
 
 import argparse
 import copy
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -29,7 +31,11 @@ from acmix_edu.training.runs import SEEDS
 
 SIDE, NOISE = 48, 0.1
 STEPS, BATCH, RATE = 1000, 2, 0.02
-COMPARED = ("conv3x3", "attention", "convolution", "acmix", "lost-init", "small-beta")
+RATES = (RATE / 4, RATE, 4 * RATE)
+OPERATORS = ARMS | {
+    "conv7x7": lambda before, planes, window: nn.Conv2d(before, planes, window, padding=window // 2)
+}  # as wide as the window of attention
+COMPARED = ("conv3x3", "conv7x7", "convolution", "attention", "acmix", "lost-init", "small-beta")
 RELEASED = "small-beta"
 FILMED = ("acmix", "lost-init", "small-beta")
 FRAMES = 40
@@ -56,14 +62,35 @@ def _photographs() -> list[torch.Tensor]:
             for size in (SIDE, 72, 96, 144)]  # fmt: skip
 
 
-def _crop(generator: torch.Generator) -> torch.Tensor:
-    """A square of a photograph at some scale, mirrored in one case of two."""
-    which, top, left, mirrored = torch.rand(4, generator=generator).tolist()
-    photo = _photographs()[int(which * len(_photographs()))]
+def _crop(photographs: list[torch.Tensor], generator: torch.Generator) -> tuple:
+    """A square of one of the photographs, and a random number to mirror it by."""
+    which, top, left, chance = torch.rand(4, generator=generator).tolist()
+    photo = photographs[int(which * len(photographs))]
     room = photo.shape[-1] - SIDE + 1
     i, j = int(top * room), int(left * room)
-    crop = photo[:, i : i + SIDE, j : j + SIDE]
-    return crop.flip(-1) if mirrored < 0.5 else crop
+    return photo[:, i : i + SIDE, j : j + SIDE], chance
+
+
+def _batch(generator: torch.Generator) -> torch.Tensor:
+    crops = [_crop(_photographs(), generator) for _ in range(BATCH)]
+    return torch.stack([crop.flip(-1) if chance < 0.5 else crop for crop, chance in crops])
+
+
+def trials(held: bool, count: int = 24) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return crops, clean and noisy, to choose a rate by or to compare the operators on.
+
+    Args:
+        held: of the flower, at the scales of training; else of the photographs of training.
+        count: so many, the same ones at every call, each with a noise of its own.
+
+    Example:
+        >>> len(trials(held=True))
+        24
+    """
+    sizes, generator = (SIDE, 72, 96, 144), torch.Generator().manual_seed(1000 * (1 + held))
+    photographs = [photograph("flower", size)[0] for size in sizes] if held else _photographs()
+    crops = (_crop(photographs, generator)[0][None] for _ in range(count))
+    return [(crop, noisy(crop, generator)) for crop in crops]
 
 
 def psnr(picture: torch.Tensor, clean: torch.Tensor) -> float:
@@ -76,7 +103,7 @@ def _start(arm: str, seed: int) -> nn.Sequential:
         torch.default_generator.manual_seed(seed)
         head = nn.Conv2d(16, 3, 1)  # first: the arms share it
         denoiser = nn.Sequential()
-        denoiser.add_module("operator", ARMS[arm](4, 16, 7))
+        denoiser.add_module("operator", OPERATORS[arm](4, 16, 7))
         denoiser.add_module("head", head)
     return denoiser
 
@@ -103,6 +130,7 @@ def fold(denoiser: nn.Sequential) -> nn.Sequential:
 def train_denoiser(
     arm: str,
     seed: int = 0,
+    rate: float = RATE,
     steps: int = STEPS,
     watch: Callable[[int, nn.Sequential, float], None] = lambda step, denoiser, loss: None,
 ) -> nn.Sequential:
@@ -112,8 +140,9 @@ def train_denoiser(
     projections to q and k: attention starts almost even, and would stay so for long.
 
     Args:
-        arm: a name from ``ARMS``.
+        arm: a name from ``ARMS``, or "conv7x7".
         seed: of weights, crops and noise.
+        rate: Adam's, at the start.
         steps: of two crops each.
         watch: called before the first step and after each with its number, the denoiser as it
             stands, and the step's loss.
@@ -125,11 +154,11 @@ def train_denoiser(
     asked = [p for name, p in denoiser.named_parameters()
              if name.startswith(("operator.conv1", "operator.conv2"))]  # fmt: skip
     rest = [p for p in denoiser.parameters() if all(p is not q for q in asked)]
-    optimizer = torch.optim.Adam([{"params": asked, "lr": 5 * RATE}, {"params": rest}], RATE)
+    optimizer = torch.optim.Adam([{"params": asked, "lr": 5 * rate}, {"params": rest}], rate)
     falling = LambdaLR(optimizer, lambda n: (1 + math.cos(math.pi * n / steps)) / 2)
     watch(0, denoiser, math.nan)
     for step in range(1, steps + 1):
-        clean = torch.stack([_crop(generator) for _ in range(BATCH)])
+        clean = _batch(generator)
         loss = F.mse_loss(denoiser(_scaled(colour_features(noisy(clean, generator)))), clean)
         optimizer.zero_grad()
         loss.backward()
@@ -148,6 +177,13 @@ def result(denoiser: nn.Sequential) -> dict[str, float]:
     if isinstance(denoiser.operator, ACmix):
         values |= observe(denoiser.operator, x)
     return values
+
+
+@torch.no_grad()
+def mean_psnr(denoiser: nn.Sequential, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """The mean over clean and noisy pictures, of a network on scaled features."""
+    values = [psnr(denoiser(_scaled(colour_features(seen))), clean) for clean, seen in pairs]
+    return round(sum(values) / len(values), 3)
 
 
 class _Camera:
@@ -180,27 +216,33 @@ def write_film(cameras: dict[str, _Camera]) -> None:
     write_whole(FILM, lambda temporary: temporary.write_bytes(library().torch.save(tensors, about)))
 
 
-def release(denoiser: nn.Sequential, runs: list[dict]) -> None:
+def release(denoiser: nn.Sequential, runs: list[dict], compared: list[dict]) -> None:
     """Write the folded denoiser that comes with the package, and what all runs reached."""
     about = {"command": "python -m acmix_edu.training.denoise", "arm": RELEASED, "seed": 0}
-    measured = {"noise": NOISE, "steps": STEPS, "noisy": round(psnr(*reversed(held_out())), 3)}
-    write(WEIGHTS / "denoise.safetensors", denoiser, about, measured | {"runs": runs})
+    untouched = [psnr(seen, clean) for clean, seen in trials(held=True)]
+    measured = {"noise": NOISE, "steps": STEPS, "noisy": round(psnr(*reversed(held_out())), 3),
+                "noisy_crops": round(sum(untouched) / len(untouched), 3)}  # fmt: skip
+    rest = measured | {"runs": runs, "compared": compared}
+    write(WEIGHTS / "denoise.safetensors", denoiser, about, rest)
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
-    cameras, runs = {arm: _Camera() for arm in FILMED}, []
-    for arm in COMPARED:
-        for seed in SEEDS:
-            watch = {"watch": cameras[arm]} if arm in FILMED and seed == 0 else {}
-            denoiser = train_denoiser(arm, seed, **watch)
+    cameras, runs, compared = {arm: _Camera() for arm in FILMED}, [], []
+    for arm, rate, seed in itertools.product(COMPARED, RATES, SEEDS):
+        watch = {"watch": cameras[arm]} if arm in FILMED and (rate, seed) == (RATE, 0) else {}
+        denoiser = train_denoiser(arm, seed, rate, **watch)
+        compared.append({"arm": arm, "rate": rate, "seed": seed,
+                         "known": mean_psnr(denoiser, trials(held=False)),
+                         "flower": mean_psnr(denoiser, trials(held=True))})  # fmt: skip
+        print(*compared[-1].values(), flush=True)
+        if rate == RATE:
             runs.append({"arm": arm, "seed": seed, **result(denoiser)})
-            print(f"{arm:12} seed {seed}  {runs[-1]['psnr']:.2f} dB", flush=True)
-            if (arm, seed) == (RELEASED, 0):
-                released = fold(denoiser)
+        if (arm, rate, seed) == (RELEASED, RATE, 0):
+            released = fold(denoiser)
     write_film(cameras)
-    release(released, runs)
+    release(released, runs, compared)
 
 
 if __name__ == "__main__":

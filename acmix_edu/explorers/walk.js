@@ -209,7 +209,7 @@ function diagram(table, choose) {
     const block = button("", () => choose(n + 1),
       { style: `grid-area: ${row} / ${first} / auto / ${last}` });
     block.append(...frames, element("span", {},
-      element("b", {}, ...typeset(step.symbol)),
+      element("b", {}, `${n + 1} ${step.title}`),
       element("span", { class: "size" }, step.tensors[0].shape.join("×"))));
     return block;
   });

@@ -83,7 +83,7 @@ STEPS = (
         "window is empty. The dotted line is the border of the map.",
     ),
     Step(
-        "Place every pixel", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
+        "Position term", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
         ("loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)",
          "return self.conv_p(loc)"), "acmix.ACmix.position_term",
         "loc holds two ramps from −1 to 1, along the rows and down the columns. A 1×1 convolution "
@@ -121,7 +121,7 @@ STEPS = (
         "again: channel n·d + e.",
     ),
     Step(
-        "Weigh the pieces", "g̃_t", "g̃_{t,e} = Σ_m fc_{t,m} piece_{m,e}",
+        "Weigh pieces", "g̃_t", "g̃_{t,e} = Σ_m fc_{t,m} piece_{m,e}",
         {"f_all": "B k_c² d H W"},
         ("maps = torch.cat(heads, dim=1)",
          "return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])"),

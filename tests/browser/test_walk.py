@@ -182,9 +182,9 @@ class Walk(Shown):
         assert read["code"] == "\n".join(step.code)
         assert read["where"].startswith(step.where.split(".", 1)[1])
         sizes = ["×".join(map(str, tensors[next(iter(s.tensors))].shape)) for s in STEPS]
-        symbols = [bare(s.symbol) for s in STEPS]
+        names = [f"{i} {s.title}" for i, s in enumerate(STEPS, 1)]
         current = ["step" if i == n else None for i in range(1, len(STEPS) + 1)]
-        assert read["blocks"] == [list(row) for row in zip(symbols, sizes, current, strict=True)]
+        assert read["blocks"] == [list(row) for row in zip(names, sizes, current, strict=True)]
         assert set(read["lit"]) == ({n} if n not in (1, 5) else set())
         named = [name for caption, *_ in read["tables"] for name in caption.split(", ")]
         assert sorted(named) == sorted(step.tensors)

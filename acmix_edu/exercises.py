@@ -99,6 +99,7 @@ def _form(expected, hint: str, within: float, choices: Sequence[str]) -> dict | 
     count = None if isinstance(expected, list) else len(values)
     asked = _asked(values, count, is_row)
     slack = [_slack(value, within) for value in values]
+    values = [_bare(value) if isinstance(value, str) else value for value in values]
     form = {"asked": asked, "values": values, "slack": slack, "count": count}
     return form | {"hint": hint, "choices": list(choices)} if asked else None
 

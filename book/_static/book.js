@@ -71,6 +71,6 @@
       event.preventDefault();
       status.textContent = judge(new FormData(form).get("answer") ?? "", exercise);
     });
-    sentence.replaceWith(form);
+    (sentence.closest(".output") ?? sentence).replaceWith(form); // .output stays light in the dark
   }
 })();

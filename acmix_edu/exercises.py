@@ -1,30 +1,50 @@
 """Exercises that check themselves: the book's functions say right or wrong, and give a hint."""
 
+import base64
 import copy
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 import torch
 
+try:
+    from IPython.display import display
+except ImportError:  # the package without the book
+    display = print
 
-def check(answer, expected, hint: str = "") -> bool:
+UNANSWERED = "Not answered yet: replace the three dots."
+
+
+def check(
+    answer, expected, hint: str = "", within: float = 0.0, choices: Sequence[str] = ()
+) -> bool:
     """Say whether an answer is right; print a hint if it is not.
+
+    An answer that is still ``...`` can be given on the book's page, if it is a number, a word, a
+    truth value, or a tuple or list of numbers or truth values: the page makes a form in place of
+    the sentence. A list may be of any length there, a tuple asks for as many as it has.
 
     Args:
         answer: what the reader wrote: a number, a string, a tensor, a tuple of these, or ``...``
             for not yet.
-        expected: the right answer of the same kind.
+        expected: the right answer of the same kind. Of words neither case nor quotes, full stops
+            and spaces around them count.
         hint: printed with a wrong answer.
+        within: how far a number may be off. A float may be off by 1e-4 of itself in any case.
+        choices: the words to choose from on the page.
 
     Returns:
         True for a right answer.
     """
     if answer is ...:
-        print("Not answered yet: replace the three dots.")
+        form = _form(expected, hint, within, choices)
+        display(_Unanswered(form)) if form else print(UNANSWERED)
         return False
-    right = _equal(answer, expected)
+    right = _equal(answer, expected, within)
     print("✓ Right." if right else "✗ Not yet. " + hint)
     return right
 
@@ -58,10 +78,56 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
     return True
 
 
-def _equal(answer, expected) -> bool:
+@dataclass
+class _Unanswered:
+    """A sentence, of which the book's page makes a form (book.js). The answer travels in it."""
+
+    form: dict
+
+    def __repr__(self):
+        return UNANSWERED
+
+    def _repr_html_(self):
+        packed = base64.b64encode(json.dumps(self.form).encode()).decode()  # not read at a glance
+        return f'<pre data-exercise="{packed}">{UNANSWERED}</pre>'
+
+
+def _form(expected, hint: str, within: float, choices: Sequence[str]) -> dict | None:
+    """Return what the page needs to ask, or None if the answer is more than a line."""
+    is_row = isinstance(expected, tuple | list)
+    values = list(expected) if is_row else [expected]
+    count = None if isinstance(expected, list) else len(values)
+    asked = _asked(values, count, is_row)
+    slack = [_slack(value, within) for value in values]
+    values = [_bare(value) if isinstance(value, str) else value for value in values]
+    form = {"asked": asked, "values": values, "slack": slack, "count": count}
+    return form | {"hint": hint, "choices": list(choices)} if asked else None
+
+
+def _asked(values: list, count: int | None, is_row: bool) -> str | None:
+    """Say what the reader is to type, or nothing if that is more than a line."""
+    kinds = {type(value) for value in values}
+    if not is_row and kinds == {str}:
+        return "a word"
+    if kinds == {bool}:
+        return f"True or False, {_in_words(count)} times" if is_row else "True or False"
+    if not kinds or not kinds <= {int, float} or not all(map(math.isfinite, values)):
+        return None
+    if count == 1:
+        return "a number, as in 7 or 2/3"
+    return f"{_in_words(count)} numbers, as in " + ", ".join("1234567"[: count or 2])
+
+
+def _in_words(count: int | None) -> str:
+    words = ["some", "one", "two", "three", "four", "five", "six", "seven"]
+    return dict(enumerate(words)).get(count or 0, str(count))
+
+
+def _equal(answer, expected, within: float = 0.0) -> bool:
     """Compare by kind: tensors by shape and value, tuples item by item, numbers by value.
 
-    Numbers in rows may be tuples, lists, an array or a tensor, and 6.0 is 6.
+    Numbers in rows may be tuples, lists, an array or a tensor, and 6.0 is 6. book.js compares
+    likewise what is typed on the page.
     """
     if isinstance(expected, torch.Tensor):
         answer = _as_tensor(answer)
@@ -71,16 +137,28 @@ def _equal(answer, expected) -> bool:
         return (
             isinstance(answer, tuple | list)
             and len(answer) == len(expected)
-            and all(map(_equal, answer, expected))
+            and all(_equal(a, e, within) for a, e in zip(answer, expected, strict=True))
         )
     if isinstance(answer, np.bool_) or (_is_readable(answer) and math.prod(answer.shape) == 1):
         answer = answer.item()
     kinds = {type(answer), type(expected)}
+    if kinds == {str}:
+        return _bare(answer) == _bare(expected)
     if bool in kinds or not all(issubclass(kind, Real) for kind in kinds):
         return len(kinds) == 1 and answer == expected
-    if isinstance(expected, float):
-        return math.isclose(answer, expected, rel_tol=1e-4, abs_tol=1e-9)
+    if answer != expected and (slack := _slack(expected, within)):
+        return math.isclose(answer, expected, rel_tol=0, abs_tol=slack)
     return bool(answer == expected)
+
+
+def _slack(expected, within: float) -> float:
+    """Return how far an answer may be off: a count must be met, a float nearly."""
+    own = max(1e-4 * abs(expected), 1e-9) if isinstance(expected, float) else 0.0
+    return max(own, within)
+
+
+def _bare(word: str) -> str:
+    return word.strip(" .\"'").lower()
 
 
 def _as_tensor(answer) -> torch.Tensor | None:

@@ -1,12 +1,17 @@
 """What the chapters are made from, and the exercises' judge."""
 
+import base64
+import json
 import math
+import re
+from unittest.mock import patch
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from answers import CASES
 
 from acmix_edu import windows
 from acmix_edu.examples import (
@@ -160,6 +165,47 @@ def test_check_judges(answer, expected, right, capsys):
     said = capsys.readouterr().out
     assert ("Right" in said) == right
     assert ("Think." in said) == (not right and answer is not ...)
+
+
+@pytest.mark.parametrize(("typed", "answer", "expected", "right"), CASES)
+def test_check_judges_as_the_page_does(typed, answer, expected, right):
+    assert check(answer, expected) is right
+
+
+def test_check_allows_for_what_the_exercise_says():
+    assert check(3.945, 3.94, within=0.01) and not check(3.96, 3.94, within=0.01)
+    assert check((1.2, 3), (1, 3), within=0.2) and not check((1, 3.3), (1, 3), within=0.2)
+    assert not check(1e9, math.inf, within=1)
+
+
+def form(*arguments, **options):
+    """What an exercise without an answer hands to the book's page."""
+    with patch("acmix_edu.exercises.display") as display:
+        assert not check(..., *arguments, **options)
+    if not display.called:
+        return None
+    shown = display.call_args.args[0]
+    sentence, html = repr(shown), shown._repr_html_()
+    packed = re.fullmatch(rf'<pre data-exercise="([\w+/=]+)">{sentence}</pre>', html)[1]
+    assert sentence == "Not answered yet: replace the three dots."
+    return json.loads(base64.b64decode(packed))
+
+
+def test_what_a_line_answers_is_asked_on_the_page(capsys):
+    assert form((2, 3.0), hint="√2") == {
+        "asked": "two numbers, as in 1, 2", "values": [2, 3.0], "slack": [0, 3 * 1e-4], "count": 2,
+        "hint": "√2", "choices": [],
+    }  # fmt: skip
+    assert form("b", choices="abc")["choices"] == ["a", "b", "c"]
+    assert form(3.94, within=0.01)["slack"] == [0.01]
+    assert form([8, 9])["count"] is None and form((8,))["asked"] == form(8)["asked"]
+    assert form((True,) * 6)["asked"] == "True or False, six times"
+    assert form(tuple(range(8)))["asked"].startswith("8 numbers")
+    assert capsys.readouterr().out == ""
+    nothing = (torch.ones(2), None, (), [], ("a", "b"), (1, (2, 3)), (1, True), math.inf, math.nan)
+    for expected in nothing:
+        assert form(expected) is None
+        assert capsys.readouterr().out == "Not answered yet: replace the three dots.\n"
 
 
 def test_check_function_judges(capsys):

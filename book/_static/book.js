@@ -25,3 +25,52 @@
   });
   addEventListener("afterprint", () => (root.dataset.theme = theme));
 })();
+
+// An exercise that a line answers is answered here. What is typed is judged as exercises.py does.
+(() => {
+  const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+  const TRUTHS = new Map([["true", true], ["t", true], ["yes", true],
+                          ["false", false], ["f", false], ["no", false]]);
+  const number = (text) => (NUMBER.test(text) ? Number(text) : NaN);
+  const ratio = (text) => text.split("/").map(number).reduce((a, b) => a / b);
+  const READ = { // each returns undefined for what it cannot read
+    string: (text) => text.replace(/^[ ."']+|[ ."']+$/g, "").toLowerCase() || undefined,
+    boolean: (text) => TRUTHS.get(text.toLowerCase()),
+    number: (text) => {
+      const value = text.replace(/%$/, "/100").split("*").map(ratio).reduce((a, b) => a * b);
+      return Number.isFinite(value) ? value : undefined;
+    },
+  };
+  const items = (text) => text.replace(/[()[\]]/g, " ").replace(/[−–]/g, "-").replace(/[×·]/g, "*")
+    .replace(/\s*([*/])\s*|\s+(?=%)/g, "$1").split(/[\s,;]+/).filter(Boolean);
+
+  const judge = (text, { asked, values, slack, count, hint, choices }) => {
+    const kind = typeof values[0];
+    const answer = (kind === "string" ? [text] : items(text)).map(READ[kind]);
+    if (!answer.length || answer.includes(undefined) || answer.length !== (count ?? answer.length)) {
+      return choices.length ? "Choose one." : `Type ${asked}.`;
+    }
+    const isNear = (value, n) => value === values[n] || Math.abs(value - values[n]) <= slack[n];
+    const right = answer.length === values.length && answer.every(isNear);
+    return right ? "✓ Right." : `✗ Not yet. ${hint}`;
+  };
+
+  for (const sentence of document.querySelectorAll("[data-exercise]")) {
+    const exercise = JSON.parse(atob(sentence.dataset.exercise));
+    const radio = (word) => `<label><input type="radio" name="answer" value="${word}"> ${word}</label>`;
+    const form = document.createElement("form");
+    form.className = "exercise";
+    form.innerHTML = (exercise.choices.length
+      ? `<fieldset><legend>Your answer</legend>${exercise.choices.map(radio).join("")}</fieldset>`
+      : `<label>Your answer: ${exercise.asked} <input name="answer" autocomplete="off"
+           autocapitalize="off" spellcheck="false"></label>`)
+      + "<button>Check</button><p role=status></p>";
+    const status = form.querySelector("p");
+    form.addEventListener("input", () => (status.textContent = ""));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      status.textContent = judge(new FormData(form).get("answer") ?? "", exercise);
+    });
+    (sentence.closest(".output") ?? sentence).replaceWith(form); // .output stays light in the dark
+  }
+})();

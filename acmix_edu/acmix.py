@@ -12,7 +12,6 @@ from acmix_edu.attention import (
     local_attention_logits,
     position_map,
     reflect_pad,
-    split_heads,
     windows,
 )
 from acmix_edu.checks import (
@@ -21,6 +20,7 @@ from acmix_edu.checks import (
     feature_map,
     fitting_state,
     odd_kernel,
+    one_shape,
     same_shape,
     whole_number,
 )
@@ -149,7 +149,7 @@ class ACmix(nn.Module):
         heads = self._heads(q, k, v)
         pe = self.position_term(q)
         window = (self.kernel_att, pe, self.stride, self.dilation)
-        return fast.local_attention(*heads, *window, backend=self.backend).flatten(1, 2)
+        return fast.attend(*heads, *window, self.backend).flatten(1, 2)
 
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
@@ -163,7 +163,7 @@ class ACmix(nn.Module):
         if called or (q.device.type == "cpu" and not self._composing_pays()):
             return self.dep_conv(self._light_maps(heads).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
-        return fast.grouped_convolution(*heads, weight, self.stride, self.backend)
+        return fast.convolve(*heads, weight, self.stride, self.backend)
 
     def _composing_pays(self) -> bool:
         """Not with many heads: 3k²N multiply-adds against 3k² + k⁴, and less that is moved."""
@@ -179,8 +179,9 @@ class ACmix(nn.Module):
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
-            same_shape("q", q, name, f)
-        return [split_heads(f, self.head) for f in (q, k, v)]
+            one_shape("q", q, name, f)
+        cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])
+        return [f.reshape(cut) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """β·F_conv, and α·F_att added in one pass, in the paths' dtype."""

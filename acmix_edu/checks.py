@@ -150,6 +150,14 @@ def same_shape(
     """Raise unless two maps ``[..., d, H, W]`` fit each other; without ``features``, but for d."""
     floating(name_a, a)
     floating(name_b, b)
+    one_shape(name_a, a, name_b, b, features)
+    alike(name_b, b, name_a, a)
+
+
+def one_shape(
+    name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor, features: bool = True
+) -> None:
+    """As :func:`same_shape`, of tensors of one kind."""
     if torch.jit.is_tracing():
         return  # the shapes are symbols there
     agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)
@@ -163,7 +171,6 @@ def same_shape(
             f"{name_a} and {name_b} must have no side 0, but {list(a.shape)} and {list(b.shape)} "
             "came; only the batch may be empty."
         )
-    alike(name_b, b, name_a, a)
 
 
 def _without_features(f: torch.Tensor) -> torch.Size:

@@ -93,12 +93,12 @@ class DeployedACmix(nn.Module):
         known = fixed and self.position.shape[-2:] == x.shape[-2:]
         pe = self.position if known else self._position(*x.shape[-2:])
         how = self.kernel_att, pe, self.stride, self.dilation, self.backend
-        att = fast.local_attention(*heads, *how).flatten(1, 2)
+        att = fast.attend(*heads, *how).flatten(1, 2)
         if self.convolution == "dense":
             conv = self._dense(x)
         else:
             how = self.light, self.stride, self.backend
-            conv = fast.grouped_convolution(*heads, *how, stacked=maps)
+            conv = fast.convolve(*heads, *how, stacked=maps)
         rate = self.rate[:, None].type_as(att)
         return conv + rate * att if is_recorded() else torch.addcmul(conv, rate, att)
 

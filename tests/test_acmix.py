@@ -3,6 +3,8 @@
 import copy
 import io
 import math
+import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from conftest import check_published
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from acmix_edu import ACmix, local_attention, shift_and_sum, split_heads
+from acmix_edu import ACmix, checks, local_attention, shift_and_sum, split_heads
 from acmix_edu.examples import small_acmix, small_kernel, small_map
 
 
@@ -336,6 +338,24 @@ def test_effective_kernels_refuse_what_is_no_pixel():
 def test_the_stages_name_their_maps(call, error, says):
     with pytest.raises(error, match=says):
         call(ACmix(4, 8), torch.ones(2, 8, 5, 5))
+
+
+def test_what_a_forward_pass_checks():
+    """Each map where a public method takes it, and none again in what computes."""
+    module, x, calls = ACmix(4, 8), torch.ones(2, 4, 5, 5), Counter()
+
+    def count(frame, event, _):
+        if event == "call" and frame.f_code.co_filename == checks.__file__:
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        module(x)
+    finally:
+        sys.setprofile(None)
+    # x; q, k, v in each path; q in position_term; and what mix takes
+    assert calls["feature_map"] == 1 + 3 + 1 + 3
+    assert calls["floating"] == calls["feature_map"] + 2
 
 
 def test_integers_of_numpy_are_integers():

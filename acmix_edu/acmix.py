@@ -19,6 +19,7 @@ from acmix_edu.checks import (
     divisible,
     feature_map,
     fitting_state,
+    floating_dtype,
     odd_kernel,
     one_shape,
     same_shape,
@@ -53,6 +54,7 @@ class ACmix(nn.Module):
             rounding; an infinite one spreads further than its window. Second derivatives and
             forward-mode differentiation need "unfold" (on small maps they may work without);
             traces and exported graphs whose sizes are open need another than "unfold".
+        device, dtype: of the parameters, as in every layer of PyTorch.
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
@@ -96,6 +98,8 @@ class ACmix(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         backend: str | None = None,
+        device=None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.in_planes = in_planes = whole_number("in_planes", in_planes)
@@ -107,15 +111,17 @@ class ACmix(nn.Module):
         self.dilation = whole_number("dilation", dilation)
         self.backend = fast.check_backend(backend)
         divisible("out_planes", self.out_planes, "head", self.head)
-        self.head_dim = self.out_planes // self.head
-        self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
-        self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
-        self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=self.stride)
-        self.rate1 = nn.Parameter(torch.empty(1))
-        self.rate2 = nn.Parameter(torch.empty(1))
+        floating_dtype(dtype)
+        made = {"device": device, "dtype": dtype}
+        self.head_dim = dims = self.out_planes // self.head
+        self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv_p = nn.Conv2d(2, dims, kernel_size=1, **made)
+        self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False, **made)
+        self.dep_conv = LearnableShift(dims, kernel_conv, kernels=head, stride=self.stride, **made)
+        self.rate1 = nn.Parameter(torch.empty(1, **made))
+        self.rate2 = nn.Parameter(torch.empty(1, **made))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

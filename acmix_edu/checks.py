@@ -49,6 +49,16 @@ def displacement(name: str, value: int) -> int:
     return number
 
 
+def floating_dtype(dtype: torch.dtype | None) -> None:
+    """Raise unless ``dtype`` is None, PyTorch's default, or one of floating-point numbers."""
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        return
+    raise TypeError(
+        f"dtype must be a floating-point torch.dtype, but {dtype!r} came; "
+        "pass dtype=torch.float32, or leave it out."
+    )
+
+
 def divisible(name: str, value: int, by_name: str, by: int) -> None:
     """Raise unless ``by`` divides ``value``."""
     if value % by:

@@ -15,7 +15,14 @@ from conftest import check_published
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from acmix_edu import ACmix, checks, local_attention, shift_and_sum, split_heads
+from acmix_edu import (
+    ACmix,
+    LearnableShift,
+    checks,
+    local_attention,
+    shift_and_sum,
+    split_heads,
+)
 from acmix_edu.examples import small_acmix, small_kernel, small_map
 
 
@@ -428,6 +435,25 @@ def test_what_was_made_on_the_meta_device_starts_as_usual():
     assert all(p.isfinite().all() for p in layer.parameters())
     assert layer.rate1.item() == layer.rate2.item() == 0.5
     assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_device_and_dtype_are_those_asked_for(dtype):
+    layer = ACmix(8, 8, dtype=dtype, device="cpu")
+    assert {p.dtype for p in layer.parameters()} == {dtype}
+    assert layer(torch.randn(1, 8, 5, 5, dtype=dtype)).dtype == dtype
+    assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight.to(dtype))
+    assert all(p.is_meta for p in ACmix(8, 8, device="meta").parameters())
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [(ACmix, (8, 8)), (LearnableShift, (8, 5))])
+def test_initialisation_can_be_skipped(kind, sizes):
+    layer, whole = torch.nn.utils.skip_init(kind, *sizes), kind(*sizes)
+    layer.load_state_dict(whole.state_dict())
+    assert all(map(torch.equal, layer.parameters(), whole.parameters()))
+    for dtype in (torch.int64, torch.complex64, "float32"):
+        with pytest.raises(TypeError, match=f"dtype must be a floating-point.*{dtype}.* came"):
+            kind(*sizes, dtype=dtype)
 
 
 def test_shards_start_as_the_whole():

@@ -51,9 +51,9 @@ class ACmix(nn.Module):
         backend: how Stage II is computed. None takes a fast form that runs on the
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
             :func:`acmix_edu.fast.local_attention`. The results of finite numbers are equal up to
-            rounding; an infinite one spreads further than its window. Second derivatives and
-            forward-mode differentiation need "unfold" (on small maps they may work without);
-            traces and exported graphs whose sizes are open need another than "unfold".
+            rounding; an infinite one spreads further than its window. Second derivatives in
+            reverse mode, as of a gradient penalty, need "unfold" (on small maps they may work
+            without); traces and exported graphs whose sizes are open need another than "unfold".
         device, dtype: of the parameters, as in every layer of PyTorch.
 
     Shape:

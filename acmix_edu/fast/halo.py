@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.border import multiplicity
@@ -125,6 +126,8 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
         if is_known(q.shape[dim]) and q.shape[dim] > MOST:
             parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
             return torch.cat([_attend(*part, bias) for part in parts], dim)
+    if forward_ad._current_level >= 0:  # for which PyTorch's has no rule
+        return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, -1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 

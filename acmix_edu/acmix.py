@@ -64,7 +64,9 @@ class ACmix(nn.Module):
     attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once
     for all images. See
     :func:`acmix_edu.acmix_cost`. That is the count of ``backend="unfold"``, which also copies k and
-    v k_a² times; the others copy each about 3 times, or not at all.
+    v k_a² times; the others copy each about 3 times, or not at all. PyTorch's
+    ``FlopCounterMode`` counts what runs, zeros included, and leaves out the attention of large maps
+    on a processor: count a module with ``backend="unfold"``, or call acmix_cost or model_cost.
 
     Raises:
         TypeError, ValueError: an argument or an input cannot be used; the message says which,
@@ -160,9 +162,10 @@ class ACmix(nn.Module):
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
 
-        ``fc`` and ``dep_conv`` are multiplied into one convolution. If they do more than their
-        weights say (hooks of pruning or FSDP, an adapter in their place), they are called one after
-        the other, as in the paper's form.
+        ``fc`` and ``dep_conv`` are multiplied into one convolution. They are called one after the
+        other, as in the paper's form, if they do more than their weights say (hooks of pruning or
+        FSDP, an adapter in their place), and on a processor where two calls are less work: from 9
+        heads on with kernel_conv 3.
         """
         heads = self._heads(q, k, v)
         called = self.backend == "unfold" or not (is_plain(self.fc) and is_plain(self.dep_conv))

@@ -239,6 +239,7 @@ class ACmix(nn.Module):
             "out": self.mix(out_att, out_conv),
         }  # fmt: skip
 
+    @torch.no_grad()
     def norm_share(self, x: torch.Tensor) -> torch.Tensor:
         r"""Return the attention path's share of the output, a scalar from 0 to 1.
 
@@ -246,7 +247,8 @@ class ACmix(nn.Module):
         {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
 
         α and β alone do not say who leads: the paths differ in size. NaN if both paths are zero.
-        Summed in float32 at least, in which half precision cannot overflow.
+        Summed in float32 at least, in which half precision cannot overflow. A reading, without a
+        graph of gradients.
         """
         q, k, v = self.project(x)
         exact = torch.promote_types(x.dtype, torch.float32)

@@ -139,6 +139,7 @@ def test_norm_share_by_hand():
     steps = module.explain(x)
     a, c = (module.rate1 * steps["out_att"]).norm(), (module.rate2 * steps["out_conv"]).norm()
     torch.testing.assert_close(module.norm_share(x), a / (a + c))
+    assert not module.norm_share(x).requires_grad
     with torch.no_grad():
         module.rate1.neg_()
     torch.testing.assert_close(module.norm_share(x), a / (a + c))

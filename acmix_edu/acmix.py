@@ -1,6 +1,7 @@
 r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
 
 import copy
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,12 @@ from acmix_edu.checks import (
 from acmix_edu.depthwise import LearnableShift
 from acmix_edu.fast.triton_base import is_recorded
 
+READ_AS_CONV2D = (
+    "ACmix({0}, {1}, 3, {2}, 1) has kernel_att=3, head={2} and kernel_conv=1, with which the "
+    "convolution path sees a single pixel; nn.Conv2d would read kernel_size, stride and padding. "
+    "Name the arguments: ACmix({0}, {1}, stride={2}). If it is meant, filter this warning."
+)
+
 
 class ACmix(nn.Module):
     r"""Mix self-attention and convolution that share one set of 1×1 projections (section 4).
@@ -41,7 +48,8 @@ class ACmix(nn.Module):
 
     Args:
         in_planes: input channels; the order of the arguments is that of the published module, so
-            that a third number is no kernel size and a fourth no stride: name them.
+            that a third number is no kernel size and a fourth no stride: name them. What
+            ``nn.Conv2d`` would take for a 3×3 convolution is built, with a UserWarning.
         out_planes: output channels, divisible by ``head``.
         kernel_att: k_a, odd, the side of the attention window.
         head: N, the number of heads and of groups of shift kernels.
@@ -114,6 +122,8 @@ class ACmix(nn.Module):
         self.backend = fast.check_backend(backend)
         divisible("out_planes", self.out_planes, "head", self.head)
         floating_dtype(dtype)
+        if (self.kernel_att, kernel_conv) == (3, 1) and head <= 2:
+            warnings.warn(READ_AS_CONV2D.format(in_planes, out_planes, head), stacklevel=2)
         made = {"device": device, "dtype": dtype}
         self.head_dim = dims = self.out_planes // self.head
         self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)

@@ -167,7 +167,7 @@ def same_shape(
 def one_shape(
     name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor, features: bool = True
 ) -> None:
-    """As :func:`same_shape`, of tensors of one kind."""
+    """Raise unless the shapes of two maps fit, as :func:`same_shape` says."""
     if torch.jit.is_tracing():
         return  # the shapes are symbols there
     agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)

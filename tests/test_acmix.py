@@ -417,6 +417,13 @@ def test_positional_arguments_are_in_the_published_order():
     assert split_heads(torch.ones(1, 12, 2, 2), module.head).shape[2] == module.head_dim == 4
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_positional_arguments_of_a_convolution_are_warned_of(stride):
+    with pytest.warns(UserWarning, match=rf"sees a single pixel.*stride={stride}\)\.") as warned:
+        assert ACmix(8, 8, 3, stride, 1).head == stride
+    assert warned[0].filename == __file__  # the caller's line
+
+
 def test_norm_share_does_not_overflow_in_half_precision():
     layer, x = ACmix(8, 16), 80 * torch.randn(4, 8, 40, 40)
     share = layer.half().norm_share(x.half())

@@ -1,6 +1,7 @@
 r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
 
 import copy
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from acmix_edu.attention import (
     local_attention_logits,
     position_map,
     reflect_pad,
-    split_heads,
     windows,
 )
 from acmix_edu.checks import (
@@ -20,12 +20,20 @@ from acmix_edu.checks import (
     divisible,
     feature_map,
     fitting_state,
+    floating_dtype,
     odd_kernel,
+    one_shape,
     same_shape,
     whole_number,
 )
 from acmix_edu.depthwise import LearnableShift
 from acmix_edu.fast.triton_base import is_recorded
+
+READ_AS_CONV2D = (
+    "ACmix({0}, {1}, 3, {2}, 1) has kernel_att=3, head={2} and kernel_conv=1, with which the "
+    "convolution path sees a single pixel; nn.Conv2d would read kernel_size, stride and padding. "
+    "Name the arguments: ACmix({0}, {1}, stride={2}). If it is meant, filter this warning."
+)
 
 
 class ACmix(nn.Module):
@@ -40,7 +48,8 @@ class ACmix(nn.Module):
 
     Args:
         in_planes: input channels; the order of the arguments is that of the published module, so
-            that a third number is no kernel size and a fourth no stride: name them.
+            that a third number is no kernel size and a fourth no stride: name them. What
+            ``nn.Conv2d`` would take for a 3×3 convolution is built, with a UserWarning.
         out_planes: output channels, divisible by ``head``.
         kernel_att: k_a, odd, the side of the attention window.
         head: N, the number of heads and of groups of shift kernels.
@@ -50,9 +59,10 @@ class ACmix(nn.Module):
         backend: how Stage II is computed. None takes a fast form that runs on the
             device of the input; "unfold" is the paper's form; "halo" and "triton" as in
             :func:`acmix_edu.fast.local_attention`. The results of finite numbers are equal up to
-            rounding; an infinite one spreads further than its window. Second derivatives and
-            forward-mode differentiation need "unfold" (on small maps they may work without);
-            traces and exported graphs whose sizes are open need another than "unfold".
+            rounding; an infinite one spreads further than its window. Second derivatives in
+            reverse mode, as of a gradient penalty, need "unfold" (on small maps they may work
+            without); traces and exported graphs whose sizes are open need another than "unfold".
+        device, dtype: of the parameters, as in every layer of PyTorch.
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
@@ -62,7 +72,9 @@ class ACmix(nn.Module):
     attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once
     for all images. See
     :func:`acmix_edu.acmix_cost`. That is the count of ``backend="unfold"``, which also copies k and
-    v k_a² times; the others copy each about 3 times, or not at all.
+    v k_a² times; the others copy each about 3 times, or not at all. PyTorch's
+    ``FlopCounterMode`` counts what runs, zeros included, and leaves out the attention of large maps
+    on a processor: count a module with ``backend="unfold"``, or call acmix_cost or model_cost.
 
     Raises:
         TypeError, ValueError: an argument or an input cannot be used; the message says which,
@@ -96,6 +108,8 @@ class ACmix(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         backend: str | None = None,
+        device=None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.in_planes = in_planes = whole_number("in_planes", in_planes)
@@ -107,15 +121,19 @@ class ACmix(nn.Module):
         self.dilation = whole_number("dilation", dilation)
         self.backend = fast.check_backend(backend)
         divisible("out_planes", self.out_planes, "head", self.head)
-        self.head_dim = self.out_planes // self.head
-        self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
-        self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
-        self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
-        self.dep_conv = LearnableShift(self.head_dim, kernel_conv, kernels=head, stride=self.stride)
-        self.rate1 = nn.Parameter(torch.empty(1))
-        self.rate2 = nn.Parameter(torch.empty(1))
+        floating_dtype(dtype)
+        if (self.kernel_att, kernel_conv) == (3, 1) and head <= 2:
+            warnings.warn(READ_AS_CONV2D.format(in_planes, out_planes, head), stacklevel=2)
+        made = {"device": device, "dtype": dtype}
+        self.head_dim = dims = self.out_planes // self.head
+        self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
+        self.conv_p = nn.Conv2d(2, dims, kernel_size=1, **made)
+        self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False, **made)
+        self.dep_conv = LearnableShift(dims, kernel_conv, kernels=head, stride=self.stride, **made)
+        self.rate1 = nn.Parameter(torch.empty(1, **made))
+        self.rate2 = nn.Parameter(torch.empty(1, **made))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -149,21 +167,22 @@ class ACmix(nn.Module):
         heads = self._heads(q, k, v)
         pe = self.position_term(q)
         window = (self.kernel_att, pe, self.stride, self.dilation)
-        return fast.local_attention(*heads, *window, backend=self.backend).flatten(1, 2)
+        return fast.attend(*heads, *window, self.backend).flatten(1, 2)
 
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
 
-        ``fc`` and ``dep_conv`` are multiplied into one convolution. If they do more than their
-        weights say (hooks of pruning or FSDP, an adapter in their place), they are called one after
-        the other, as in the paper's form.
+        ``fc`` and ``dep_conv`` are multiplied into one convolution. They are called one after the
+        other, as in the paper's form, if they do more than their weights say (hooks of pruning or
+        FSDP, an adapter in their place), and on a processor where two calls are less work: from 9
+        heads on with kernel_conv 3.
         """
         heads = self._heads(q, k, v)
         called = self.backend == "unfold" or not (is_plain(self.fc) and is_plain(self.dep_conv))
         if called or (q.device.type == "cpu" and not self._composing_pays()):
             return self.dep_conv(self._light_maps(heads).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
-        return fast.grouped_convolution(*heads, weight, self.stride, self.backend)
+        return fast.convolve(*heads, weight, self.stride, self.backend)
 
     def _composing_pays(self) -> bool:
         """Not with many heads: 3k²N multiply-adds against 3k² + k⁴, and less that is moved."""
@@ -179,8 +198,9 @@ class ACmix(nn.Module):
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
-            same_shape("q", q, name, f)
-        return [split_heads(f, self.head) for f in (q, k, v)]
+            one_shape("q", q, name, f)
+        cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])
+        return [f.reshape(cut) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """β·F_conv, and α·F_att added in one pass, in the paths' dtype."""
@@ -229,6 +249,7 @@ class ACmix(nn.Module):
             "out": self.mix(out_att, out_conv),
         }  # fmt: skip
 
+    @torch.no_grad()
     def norm_share(self, x: torch.Tensor) -> torch.Tensor:
         r"""Return the attention path's share of the output, a scalar from 0 to 1.
 
@@ -236,7 +257,8 @@ class ACmix(nn.Module):
         {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
 
         α and β alone do not say who leads: the paths differ in size. NaN if both paths are zero.
-        Summed in float32 at least, in which half precision cannot overflow.
+        Summed in float32 at least, in which half precision cannot overflow. A reading, without a
+        graph of gradients.
         """
         q, k, v = self.project(x)
         exact = torch.promote_types(x.dtype, torch.float32)

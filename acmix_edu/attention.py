@@ -15,6 +15,7 @@ from acmix_edu.checks import (
     alike,
     feature_map,
     floating,
+    floating_dtype,
     odd_kernel,
     same_shape,
     whole_number,
@@ -135,12 +136,8 @@ def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tens
                 [-1.,  0.,  1.]])
     """
     height, width = whole_numbers(height=height, width=width)
+    floating_dtype(dtype)
     dtype = torch.get_default_dtype() if dtype is None else dtype
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise TypeError(
-            f"dtype must be a floating-point torch.dtype, but {dtype!r} came; "
-            "pass dtype=torch.float32, or leave it out."
-        )
     exact = torch.promote_types(dtype, torch.float32)
     x, y = (_from_minus_one_to_one(n, exact, device) for n in (width, height))
     shape = (height, width)

@@ -49,6 +49,16 @@ def displacement(name: str, value: int) -> int:
     return number
 
 
+def floating_dtype(dtype: torch.dtype | None) -> None:
+    """Raise unless ``dtype`` is None, PyTorch's default, or one of floating-point numbers."""
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        return
+    raise TypeError(
+        f"dtype must be a floating-point torch.dtype, but {dtype!r} came; "
+        "pass dtype=torch.float32, or leave it out."
+    )
+
+
 def divisible(name: str, value: int, by_name: str, by: int) -> None:
     """Raise unless ``by`` divides ``value``."""
     if value % by:
@@ -150,6 +160,14 @@ def same_shape(
     """Raise unless two maps ``[..., d, H, W]`` fit each other; without ``features``, but for d."""
     floating(name_a, a)
     floating(name_b, b)
+    one_shape(name_a, a, name_b, b, features)
+    alike(name_b, b, name_a, a)
+
+
+def one_shape(
+    name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor, features: bool = True
+) -> None:
+    """Raise unless the shapes of two maps fit, as :func:`same_shape` says."""
     if torch.jit.is_tracing():
         return  # the shapes are symbols there
     agree = a.shape == b.shape if features else _without_features(a) == _without_features(b)
@@ -163,7 +181,6 @@ def same_shape(
             f"{name_a} and {name_b} must have no side 0, but {list(a.shape)} and {list(b.shape)} "
             "came; only the batch may be empty."
         )
-    alike(name_b, b, name_a, a)
 
 
 def _without_features(f: torch.Tensor) -> torch.Size:

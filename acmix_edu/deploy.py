@@ -64,16 +64,18 @@ class DeployedACmix(nn.Module):
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
-        self.convolution = convolution
+        self.in_planes, self.out_planes = module.in_planes, module.out_planes
+        self.kernel_att, self.kernel_conv = module.kernel_att, module.kernel_conv
+        self.head, self.head_dim = module.head, module.head_dim
+        self.stride, self.dilation = module.stride, module.dilation
+        self.backend, self.convolution = module.backend, convolution
         for name, tensor in _composed(module, convolution).items():
             self.register_buffer(name, tensor.to(module.conv1.weight).contiguous())
         self.size = None if size is None else pair("size", size)
         self.register_buffer("position", None, persistent=False)
         _fix_position(self)
         self.register_load_state_dict_post_hook(_fix_position)
-        for name, value in vars(module).items():  # and YOLO's i, f, type
-            if not name.startswith("_") and name not in self._buffers:
-                vars(self).setdefault(name, value)
+        _keep_what_others_wrote(module, self)
 
     def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
         if prefix + "conv1.weight" in state:
@@ -87,18 +89,18 @@ class DeployedACmix(nn.Module):
         feature_map("x", x, self.in_planes)
         alike("x", x, "the module", self.projections)
         maps = F.conv2d(x, self.projections, self.biases)  # [B, d·3N, H, W], dimension-major
-        stacked = (x.shape[0], self.out_planes // self.head, 3 * self.head, *x.shape[2:])
+        stacked = (x.shape[0], self.head_dim, 3 * self.head, *x.shape[2:])
         heads = maps.reshape(stacked).transpose(1, 2).chunk(3, dim=1)
         fixed = self.position is not None and is_known(*x.shape[-2:])
         known = fixed and self.position.shape[-2:] == x.shape[-2:]
         pe = self.position if known else self._position(*x.shape[-2:])
         how = self.kernel_att, pe, self.stride, self.dilation, self.backend
-        att = fast.local_attention(*heads, *how).flatten(1, 2)
+        att = fast.attend(*heads, *how).flatten(1, 2)
         if self.convolution == "dense":
             conv = self._dense(x)
         else:
             how = self.light, self.stride, self.backend
-            conv = fast.grouped_convolution(*heads, *how, stacked=maps)
+            conv = fast.convolve(*heads, *how, stacked=maps)
         rate = self.rate[:, None].type_as(att)
         return conv + rate * att if is_recorded() else torch.addcmul(conv, rate, att)
 
@@ -114,11 +116,7 @@ class DeployedACmix(nn.Module):
         return F.conv2d(loc, self.place)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_planes}, {self.out_planes}, kernel_att={self.kernel_att}, "
-            f"head={self.head}, stride={self.stride}, dilation={self.dilation}, "
-            f"convolution={self.convolution!r}"
-        )
+        return f"{ACmix.extra_repr(self)}, convolution={self.convolution!r}"
 
 
 def _refuse_what_computes_otherwise(module: ACmix) -> None:
@@ -136,6 +134,13 @@ def _refuse_what_computes_otherwise(module: ACmix) -> None:
                 f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
                 "into the weights first."
             )
+
+
+def _keep_what_others_wrote(module: ACmix, deployed: DeployedACmix) -> None:
+    """Copy the attributes that only the module has, as YOLO's i, f and type."""
+    for name, value in vars(module).items():
+        if not name.startswith("_") and name not in deployed._buffers:
+            vars(deployed).setdefault(name, value)
 
 
 def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Module:

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from acmix_edu.checks import alike, displacement, feature_map, floating, odd_kernel, whole_number
+from acmix_edu.checks import (
+    alike,
+    displacement,
+    feature_map,
+    floating,
+    floating_dtype,
+    odd_kernel,
+    whole_number,
+)
 
 
 def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tensor:
@@ -128,6 +136,7 @@ class LearnableShift(nn.Module):
         kernel_size: k, odd.
         kernels: N, the outputs of a group, each with a set of k² kernels.
         stride: of the convolution; the output side is ⌈side/stride⌉.
+        device, dtype: of the weight, as in every layer of PyTorch.
 
     Shape:
         ``[B, d·k², H, W]`` (dimension-major: channel e·k² + t) →
@@ -140,13 +149,23 @@ class LearnableShift(nn.Module):
         torch.Size([1, 8, 5, 5])
     """
 
-    def __init__(self, dims: int, kernel_size: int = 3, kernels: int = 1, stride: int = 1):
+    def __init__(
+        self,
+        dims: int,
+        kernel_size: int = 3,
+        kernels: int = 1,
+        stride: int = 1,
+        device=None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
+        floating_dtype(dtype)
         self.dims = whole_number("dims", dims)
         self.kernel_size = k = odd_kernel("kernel_size", kernel_size)
         self.kernels = whole_number("kernels", kernels)
         self.stride = whole_number("stride", stride)
-        self.weight = nn.Parameter(torch.empty(self.dims * self.kernels, k * k, k, k))
+        shape = self.dims * self.kernels, k * k, k, k
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from acmix_edu.acmix import ACmix, computes_as_usual
+from acmix_edu.checks import whole_number
 
-HEADS = 4
+TAKEN = ("in_planes", "out_planes", "stride", "device", "dtype")  # from the convolution
 
 
 def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> list[str]:
@@ -34,28 +35,29 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
 
 
 def replace_conv3x3(
-    model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None
+    model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None, **options
 ) -> list[str]:
     """Put ACmix modules in the place of a network's 3×3 convolutions, in place.
 
     What can be replaced: an ``nn.Conv2d`` (not one with a forward of its own) of kernel 3×3 with
     zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels divisible by
-    4, the number of heads. The new module has its channels, stride, dtype, device and mode, the
-    defaults of ACmix for all else (7×7 windows), and new weights: train it. A bias is dropped; the
-    values' projection has one. So are hooks, parametrizations and attributes that others put on the
-    convolution.
+    the number of heads. The new module has its channels, stride, dtype, device and mode, and new
+    weights: train it. A bias is dropped; the values' projection has one. So are hooks,
+    parametrizations and attributes that others put on the convolution.
 
     Args:
         model: any network; its own class stays, its convolutions change.
         where: ``where(name, convolution)`` says which to replace, ``name`` as in
             ``model.get_submodule(name)``. When left out, those that can be replaced and keep the
             number of channels, as in the paper: a stem from 3 channels is left alone.
+        options: for every new :class:`ACmix`: kernel_att (7), head (4), kernel_conv (3), dilation
+            (1), backend (None).
 
     Returns:
         The names of what was replaced.
 
     Raises:
-        TypeError: model is no module, or ``where`` no function.
+        TypeError: model is no module, ``where`` no function, or an option none of those.
         ValueError: ``where`` picks a convolution that ACmix cannot replace, the model itself is
             the convolution, or nothing is replaced. The model is then as it was.
 
@@ -78,16 +80,23 @@ def replace_conv3x3(
             "torch.nn.Sequential(model)."
         )
 
+    if taken := [name for name in TAKEN if name in options]:
+        raise TypeError(
+            f"{taken[0]} cannot be an option, for it is taken from each convolution; leave it out."
+        )
+    head = whole_number("head", options.get("head", 4))
+
     def make(name: str, module: nn.Module) -> ACmix | None:
         if not isinstance(module, nn.Conv2d):
             return None
-        reason = _why_not(module)
+        reason = _why_not(module, head)
         fits = reason is None and module.in_channels == module.out_channels
         if not (where(name, module) if where else fits):
             return None
         if reason:
             raise ValueError(f"where picks {name}, which ACmix cannot replace: {reason}.")
-        new = ACmix(module.in_channels, module.out_channels, head=HEADS, stride=module.stride[0])
+        sizes = module.in_channels, module.out_channels
+        new = ACmix(*sizes, stride=module.stride[0], **options)
         return new.to(module.weight).train(module.training)
 
     names = swap(model, make)
@@ -96,13 +105,13 @@ def replace_conv3x3(
     if not names:
         raise ValueError(
             "nothing was replaced: the model has no convolution that is 3×3, with padding 1, "
-            "dilation 1, groups 1, and as many outputs as inputs, a multiple of 4; pick others "
-            "with where."
+            f"dilation 1, groups 1, and as many outputs as inputs, a multiple of head={head}; pick "
+            "others with where."
         )
     return names
 
 
-def _why_not(conv: nn.Conv2d) -> str | None:
+def _why_not(conv: nn.Conv2d, head: int) -> str | None:
     """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
     if isinstance(conv, LazyModuleMixin):
         return "its channels are not known yet; run the network once, before"
@@ -116,6 +125,6 @@ def _why_not(conv: nn.Conv2d) -> str | None:
         return f"its dilation is {conv.dilation} and its groups {conv.groups}, not 1"
     if conv.stride[0] != conv.stride[1]:
         return f"its stride is {conv.stride}, not the same on both axes"
-    if conv.out_channels % HEADS:
-        return f"its {conv.out_channels} output channels are not divisible by {HEADS} heads"
+    if conv.out_channels % head:
+        return f"its {conv.out_channels} output channels are not divisible by {head} heads"
     return None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.checks import alike, feature_map, whole_number
+from acmix_edu.checks import whole_number
 
 EXPANSION = 4
 WIDTHS = (64, 128, 256, 512)
@@ -75,8 +75,6 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        feature_map("x", x, self.conv1.in_channels)
-        alike("x", x, "the module", self.conv1.weight)
         identity = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
@@ -141,8 +139,6 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        feature_map("x", x, 3)
-        alike("x", x, "the module", self.conv1.weight)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))

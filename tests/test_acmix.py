@@ -3,6 +3,8 @@
 import copy
 import io
 import math
+import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +15,14 @@ from conftest import check_published
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from acmix_edu import ACmix, local_attention, shift_and_sum, split_heads
+from acmix_edu import (
+    ACmix,
+    LearnableShift,
+    checks,
+    local_attention,
+    shift_and_sum,
+    split_heads,
+)
 from acmix_edu.examples import small_acmix, small_kernel, small_map
 
 
@@ -130,6 +139,7 @@ def test_norm_share_by_hand():
     steps = module.explain(x)
     a, c = (module.rate1 * steps["out_att"]).norm(), (module.rate2 * steps["out_conv"]).norm()
     torch.testing.assert_close(module.norm_share(x), a / (a + c))
+    assert not module.norm_share(x).requires_grad
     with torch.no_grad():
         module.rate1.neg_()
     torch.testing.assert_close(module.norm_share(x), a / (a + c))
@@ -338,6 +348,24 @@ def test_the_stages_name_their_maps(call, error, says):
         call(ACmix(4, 8), torch.ones(2, 8, 5, 5))
 
 
+def test_what_a_forward_pass_checks():
+    """Each map where a public method takes it, and none again in what computes."""
+    module, x, calls = ACmix(4, 8), torch.ones(2, 4, 5, 5), Counter()
+
+    def count(frame, event, _):
+        if event == "call" and frame.f_code.co_filename == checks.__file__:
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(count)
+    try:
+        module(x)
+    finally:
+        sys.setprofile(None)
+    # x; q, k, v in each path; q in position_term; and what mix takes
+    assert calls["feature_map"] == 1 + 3 + 1 + 3
+    assert calls["floating"] == calls["feature_map"] + 2
+
+
 def test_integers_of_numpy_are_integers():
     # in int8 13² would be −87, and 64 · 9 would be 64
     sizes = np.array([64, 64, 13, 4, 3, 1, 1], dtype=np.int8)
@@ -389,6 +417,13 @@ def test_positional_arguments_are_in_the_published_order():
     assert split_heads(torch.ones(1, 12, 2, 2), module.head).shape[2] == module.head_dim == 4
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_positional_arguments_of_a_convolution_are_warned_of(stride):
+    with pytest.warns(UserWarning, match=rf"sees a single pixel.*stride={stride}\)\.") as warned:
+        assert ACmix(8, 8, 3, stride, 1).head == stride
+    assert warned[0].filename == __file__  # the caller's line
+
+
 def test_norm_share_does_not_overflow_in_half_precision():
     layer, x = ACmix(8, 16), 80 * torch.randn(4, 8, 40, 40)
     share = layer.half().norm_share(x.half())
@@ -408,6 +443,25 @@ def test_what_was_made_on_the_meta_device_starts_as_usual():
     assert all(p.isfinite().all() for p in layer.parameters())
     assert layer.rate1.item() == layer.rate2.item() == 0.5
     assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_device_and_dtype_are_those_asked_for(dtype):
+    layer = ACmix(8, 8, dtype=dtype, device="cpu")
+    assert {p.dtype for p in layer.parameters()} == {dtype}
+    assert layer(torch.randn(1, 8, 5, 5, dtype=dtype)).dtype == dtype
+    assert torch.equal(layer.dep_conv.weight, ACmix(8, 8).dep_conv.weight.to(dtype))
+    assert all(p.is_meta for p in ACmix(8, 8, device="meta").parameters())
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [(ACmix, (8, 8)), (LearnableShift, (8, 5))])
+def test_initialisation_can_be_skipped(kind, sizes):
+    layer, whole = torch.nn.utils.skip_init(kind, *sizes), kind(*sizes)
+    layer.load_state_dict(whole.state_dict())
+    assert all(map(torch.equal, layer.parameters(), whole.parameters()))
+    for dtype in (torch.int64, torch.complex64, "float32"):
+        with pytest.raises(TypeError, match=f"dtype must be a floating-point.*{dtype}.* came"):
+            kind(*sizes, dtype=dtype)
 
 
 def test_shards_start_as_the_whole():

@@ -212,6 +212,13 @@ def test_inputs_are_checked():
         DeployedACmix(nn.Linear(2, 2))
 
 
+def test_it_says_what_it_was_made_of():
+    module = ACmix(8, 16, 5, 2, 5, 2, 3, backend="halo")
+    says = module.extra_repr()
+    assert says.endswith(", backend='halo'")
+    assert deploy(module, None, "dense").extra_repr() == f"{says}, convolution='dense'"
+
+
 def test_what_a_framework_wrote_on_a_layer_stays():
     """YOLO's parsers number the layers: model[i].f says whose output layer i takes."""
     net = nn.Sequential(ACmix(8, 8))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acmix_edu import ACmix, LearnableShift
@@ -353,6 +354,25 @@ def test_second_derivatives_need_the_definition():
     assert curvature("unfold").isfinite().all()
     with pytest.raises(RuntimeError, match="derivative"):
         curvature(None)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # torch's own
+@pytest.mark.parametrize("form", [*FORMS, local_attention], ids=lambda form: form.__name__)
+def test_forward_mode_differentiation(form):
+    """Along a direction, and along it again over the gradient: a product with the Hessian."""
+    maps, direction = torch.randn(2, 3, 1, 4, 24, 24, dtype=torch.float64)
+    pairs = tuple(maps), tuple(direction)
+
+    def both(form):
+        gradient = torch.func.grad(lambda *maps: form(*maps, 7).square().sum(), (0, 1, 2))
+        return [torch.func.jvp(lambda *maps: form(*maps, 7), *pairs),
+                *zip(*torch.func.jvp(gradient, *pairs), strict=True)]  # fmt: skip
+
+    for ours, exact in zip(both(form), both(by_definition), strict=True):
+        torch.testing.assert_close(ours, exact)
+    with forward_ad.dual_level():
+        dual = form(forward_ad.make_dual(*(f[0] for f in pairs)), *maps[1:], 7)
+        assert forward_ad.unpack_dual(dual).tangent.any()
 
 
 @pytest.fixture

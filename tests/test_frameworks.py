@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import ACmix, ResNet
-from acmix_edu.deploy import deploy
+from acmix_edu.deploy import DeployedACmix, deploy
 
 # The older ways out of PyTorch say that they are old; they are tested because they are in use.
 # The newer exporter calls two functions of PyTorch that PyTorch itself has put on its way out.
@@ -299,11 +299,12 @@ def test_a_symbolic_trace_is_told_what_to_do():
 
     class Tracer(torch.fx.Tracer):
         def is_leaf_module(self, module, name):
-            return isinstance(module, ACmix) or super().is_leaf_module(module, name)
+            return isinstance(module, ACmix | DeployedACmix) or super().is_leaf_module(module, name)
 
-    network = nn.Sequential(randomised(8, 8), nn.ReLU())
-    traced, x = torch.fx.GraphModule(network, Tracer().trace(network)), torch.randn(1, 8, 5, 5)
-    assert torch.equal(traced(x), network(x))
+    network, x = ResNet([1, 1, 1, 1], num_classes=5).eval(), torch.randn(1, 3, 40, 33)
+    for made in (network, deploy(network)):
+        traced = torch.fx.GraphModule(made, Tracer().trace(made))
+        assert torch.equal(traced(x), made(x))
 
 
 def test_a_shallow_copy_loads_a_state():

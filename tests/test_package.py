@@ -17,6 +17,7 @@ STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "ac
 STORY += ["deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
 HELPERS = {
+    "attend",
     "check_maps",
     "computes_as_usual",
     "copied",

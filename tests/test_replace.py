@@ -79,6 +79,35 @@ def test_resnet_becomes_the_acmix_resnet():
     torch.testing.assert_close(plain.eval()(x), mixed.eval()(x))
 
 
+def test_options_are_those_of_the_new_modules():
+    net = network()
+    options = {"kernel_att": 5, "head": 2, "kernel_conv": 5, "dilation": 2, "backend": "unfold"}
+    assert replace_conv3x3(net, lambda name, _: name in "18", **options) == ["1", "8"]
+    for layer in (net[1], net[8]):  # 8 has 6 channels: with 2 heads it fits
+        assert {name: getattr(layer, name) for name in options} == options
+    with pytest.raises(ValueError, match=r"where picks 8, which ACmix cannot.*by 5 heads"):
+        replace_conv3x3(network(), lambda name, _: name == "8", head=5)
+    with pytest.raises(ValueError, match="as inputs, a multiple of head=3"):
+        replace_conv3x3(network(), head=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        *(({name: 1}, TypeError, f"{name} cannot be an option, for it is taken from each")
+          for name in ("in_planes", "out_planes", "stride", "device", "dtype")),
+        ({"heads": 2}, TypeError, "heads"),
+        ({"head": 0}, ValueError, "head must be at least 1"),
+        ({"kernel_att": 4}, ValueError, "kernel_att must be odd"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_used(options, error, says):
+    net = network()
+    with pytest.raises(error, match=says):
+        replace_conv3x3(net, **options)
+    assert not any(isinstance(module, ACmix) for module in net.modules())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

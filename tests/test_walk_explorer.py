@@ -59,6 +59,7 @@ def test_its_code_is_the_packages_code(step):
         assert line in lines, f"{step.where} no longer holds {line!r}"
 
 
+@pytest.mark.filterwarnings("ignore:ACmix")  # the third is meant
 @pytest.mark.parametrize(("arguments", "sides"), MODULES)
 def test_its_axes_are_the_shapes_of_a_run(arguments, sides):
     module, image = ACmix(**arguments), torch.rand(1, arguments["in_planes"], *sides)

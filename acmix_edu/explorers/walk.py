@@ -71,7 +71,8 @@ STEPS = (
     Step(
         "Cut into heads", "q^n, k^n, v^n", "channel n·d + e  =  head n, dimension e",
         {"q_att": HEADS, "k_att": HEADS, "v_att": HEADS},
-        ("return [split_heads(f, self.head) for f in (q, k, v)]",), "acmix.ACmix._heads",
+        ("cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])",
+         "return [f.reshape(cut) for f in (q, k, v)]"), "acmix.ACmix._heads",
         "No number changes: the N·d channels get two indices instead of one. These 3N pieces of "
         "d dimensions are what the two paths share.",
     ),

@@ -5,14 +5,16 @@ import torch
 from acmix_edu import attention
 from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
-from acmix_edu.fast.convolution import compose, grouped_convolution, widen
+from acmix_edu.fast.convolution import compose, convolve, grouped_convolution, widen
 from acmix_edu.fast.halo import band_attention, halo_attention
 from acmix_edu.fast.triton_base import check_backend, kernel_runs
 
 __all__ = [
+    "attend",
     "band_attention",
     "check_backend",
     "compose",
+    "convolve",
     "grouped_convolution",
     "halo_attention",
     "local_attention",
@@ -52,11 +54,16 @@ def local_attention(
         >>> fast = local_attention(q, k, v, 7)
         >>> torch.testing.assert_close(fast, plain)
     """
-    arguments = (q, k, v, kernel_size, pe, stride, dilation)
     check_backend(backend)
+    attention.check_maps(q, k, v, kernel_size, pe, stride, dilation)
+    return attend(q, k, v, kernel_size, pe, stride, dilation, backend)
+
+
+def attend(q, k, v, kernel_size, pe, stride, dilation, backend) -> torch.Tensor:
+    """As :func:`local_attention`, of what was checked."""
+    arguments = (q, k, v, kernel_size, pe, stride, dilation)
     if backend == "unfold":
         return attention.local_attention(*arguments)
-    attention.check_maps(*arguments)
     if kernel_runs(backend, triton_attention.why_not, q, k, v):
-        return triton_attention.local_attention(*arguments)
+        return triton_attention.attend(*arguments)
     return halo.local_attention(*arguments)

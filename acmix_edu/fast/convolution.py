@@ -102,8 +102,13 @@ def grouped_convolution(
     check_backend(backend)
     check_maps(q, k, v, 1, stride=stride)
     _check_weight(q, v, weight)
+    return convolve(q, k, v, weight, stride, backend, stacked)
+
+
+def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
+    """As :func:`grouped_convolution`, of what was checked."""
     if kernel_runs(backend, triton_convolution.why_not, q, k, v):
-        return triton_convolution.grouped_convolution(q, k, v, weight, stride)
+        return triton_convolution.run(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
     groups, by = q.shape[2], _groups_in_a_vector(q)

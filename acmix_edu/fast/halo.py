@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.border import multiplicity
@@ -82,10 +83,15 @@ def halo_attention(
         torch.Size([1, 4, 20, 20])
     """
     check_maps(q, k, v, kernel_size, None, stride, dilation)
+    return _in_tiles(q, k, v, kernel_size, stride, dilation)
+
+
+def _in_tiles(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Tensor:
+    """As :func:`halo_attention`, of what was checked."""
     if _has_slow_gradients(q, k, v):
         with torch.autocast("cpu", enabled=False):
             maps = (f.float() for f in (q, k, v))
-            out = halo_attention(*maps, kernel_size, stride, dilation)
+            out = _in_tiles(*maps, kernel_size, stride, dilation)
         return out.to(cast_to(q))
     height, width = q.shape[-2:]
     rows = tiles(height, kernel_size, stride, dilation, q.device)
@@ -120,6 +126,8 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
         if is_known(q.shape[dim]) and q.shape[dim] > MOST:
             parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
             return torch.cat([_attend(*part, bias) for part in parts], dim)
+    if forward_ad._current_level >= 0:  # for which PyTorch's has no rule
+        return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, -1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
@@ -144,6 +152,11 @@ def band_attention(
         torch.Size([1, 4, 5, 5])
     """
     check_maps(q, k, v, kernel_size, None, stride, dilation)
+    return _in_bands(q, k, v, kernel_size, stride, dilation)
+
+
+def _in_bands(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Tensor:
+    """As :func:`band_attention`, of what was checked."""
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
     logs = {}
     for size in {height, width}:
@@ -189,10 +202,10 @@ def local_attention(
     _settle(*q.shape[-2:])
     k = k if pe is None else k - pe
     if not _is_small(q, kernel_size):
-        return halo_attention(q, k, v, kernel_size, stride, dilation)
+        return _in_tiles(q, k, v, kernel_size, stride, dilation)
     if q.shape[-1] <= q.shape[-2]:
-        return band_attention(q, k, v, kernel_size, stride, dilation)
-    turned = band_attention(q.mT, k.mT, v.mT, kernel_size, stride, dilation)
+        return _in_bands(q, k, v, kernel_size, stride, dilation)
+    turned = _in_bands(q.mT, k.mT, v.mT, kernel_size, stride, dilation)
     return turned.mT.contiguous()  # bands run along the shorter side: they are smaller
 
 

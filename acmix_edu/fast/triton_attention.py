@@ -518,6 +518,11 @@ def local_attention(
     check_maps(q, k, v, kernel_size, pe, stride, dilation)
     if reason := why_not(q, k, v):
         raise RuntimeError(reason)
+    return attend(q, k, v, kernel_size, pe, stride, dilation)
+
+
+def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
+    """As :func:`local_attention`, of what was checked."""
     dtype = cast_to(q)
     k = k if pe is None else k - pe
     q = q if stride == 1 else q[..., ::stride, ::stride]
@@ -526,8 +531,8 @@ def local_attention(
     held = None, None
     if torch.compiler.is_compiling():
         held = tables(log_table, k, *window)
-    attend = torch.ops.acmix_edu.local_attention.default
-    return attend(*maps, *window, *held)[0].reshape(q.shape)
+    run = torch.ops.acmix_edu.local_attention.default
+    return run(*maps, *window, *held)[0].reshape(q.shape)
 
 
 def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:

@@ -266,6 +266,11 @@ def grouped_convolution(
     """
     if reason := why_not(q, k, v):
         raise RuntimeError(reason)
+    return run(q, k, v, weight, stride)
+
+
+def run(q, k, v, weight, stride) -> torch.Tensor:
+    """As :func:`grouped_convolution`, of what was checked."""
     dtype = cast_to(q)
     tensors = (f.to(dtype) for f in (q, k, v, weight))
     return torch.ops.acmix_edu.grouped_convolution.default(*tensors, stride)

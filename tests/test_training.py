@@ -452,6 +452,15 @@ def test_every_arm_and_seed_is_recorded(task):
     assert recorded["summary"]["small-beta"]["mean"] == pytest.approx(np.mean(last), abs=1e-4)
 
 
+def test_more_seeds_are_recorded_where_the_chapter_weighs_them():
+    recorded = runs.records("match-more")["runs"]
+    assert [(run["seed"], run["arm"]) for run in recorded] == list(
+        itertools.product(runs.MORE_SEEDS, runs.MORE_ARMS)
+    )
+    for run in recorded:
+        assert f"--data match --arm {run['arm']} --epochs 6 --seed {run['seed']} " in run["command"]
+
+
 # the denoiser, and the film of its training
 
 

@@ -5,7 +5,7 @@ import traitlets
 from acmix_edu.explorers.explorer import Explorer, one_of
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.network import ARMS
-from acmix_edu.training.runs import RECORDS, records
+from acmix_edu.training.runs import EPOCHS, records
 
 PER_RUN = ("test_accuracy", "loss")
 PER_LAYER = ("share", "alpha", "beta", "drift", "entropy")
@@ -56,7 +56,7 @@ class TrainingExplorer(Explorer):
         self, runs=None, *, task="match", arm="acmix", beside="attention", epoch=0, inside=False
     ):
         if runs is None:
-            runs = {task: records(task) for task in sorted(f.stem for f in RECORDS.glob("*.json"))}
+            runs = {task: records(task) for task in sorted(EPOCHS)}
         self._curves = _all_curves(runs)
         self._bounds = {"epoch": max(len(run["loss"]) for task in self._curves.values()
                                      for arm in task["arms"].values() for run in arm)}  # fmt: skip

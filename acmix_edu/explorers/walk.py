@@ -62,7 +62,7 @@ STEPS = (
         "first as grey.",
     ),
     Step(
-        "Project once", "q, k, v", "q = W_q x + b_q,  k = W_k x + b_k,  v = W_v x + b_v",
+        "Project", "q, k, v", "q = W_q x + b_q,  k = W_k x + b_k,  v = W_v x + b_v",
         {"q": MAP, "k": MAP, "v": MAP},
         ("return self.conv1(x), self.conv2(x), self.conv3(x)",), "acmix.ACmix.project",
         "Three 1×1 convolutions: each pixel by itself. Both paths read these three maps; nothing "
@@ -77,14 +77,14 @@ STEPS = (
         "d dimensions are what the two paths share.",
     ),
     Step(
-        "Pad by reflection", "k, v mirrored", "k_{−i,j} = k_{i,j},  v_{−i,j} = v_{i,j}",
+        "Reflect", "k, v mirrored", "k_{−i,j} = k_{i,j},  v_{−i,j} = v_{i,j}",
         {"pad_k": PADDED, "pad_v": PADDED},
         ("padded = reflect_pad(f, dilation * (k // 2))",), "attention.windows",
         "A window at the border needs R more pixels on each side. They are mirrored, so that no "
         "window is empty. The dotted line is the border of the map.",
     ),
     Step(
-        "Position term", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
+        "Position", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
         ("loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)",
          "return self.conv_p(loc)"), "acmix.ACmix.position_term",
         "loc holds two ramps from −1 to 1, along the rows and down the columns. A 1×1 convolution "

@@ -13,7 +13,11 @@ COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
 OLDEST_PINS := 'torch==2.11.*' 'numpy==1.26.*' 'matplotlib==3.8.*' 'scikit-learn==1.3.*' \
   'ipywidgets==7.7.*' 'anywidget==0.9.0' 'safetensors==0.4.*'
 
-.PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab oldest strip clean
+NEWEST := pytest pytest-xdist pyyaml onnx onnxscript onnxruntime
+PACKAGE_TESTS := tests -n 2 -q -o filterwarnings=default \
+  --ignore tests/browser --ignore tests/test_site.py --ignore tests/test_light_pages.py
+
+.PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab oldest newest strip clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -64,7 +68,7 @@ gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the 
 	$(BIN)/python benchmarks/module_gpu.py
 	$(MAKE) --no-print-directory notebooks
 
-runs: $(READY) ## train every arm on every task again, for chapter 08 (an hour); finished runs are kept
+runs: $(READY) ## train every arm on every task again, for chapters 08 and 09 (three hours); finished runs are kept
 	$(BIN)/python -m acmix_edu.training.runs
 	$(BIN)/python -m acmix_edu.training.denoise
 
@@ -83,13 +87,17 @@ colab: .venv-colab/.ready ## execute every notebook with the versions that Colab
 
 oldest: .venv-oldest/.ready ## the package's unit tests with the oldest versions that it allows
 	@echo "== unit tests, with $(OLDEST_PINS)"
-	PYTEST_ADDOPTS='-o filterwarnings=default' .venv-oldest/bin/python -m pytest tests -n 2 -q \
-	  --ignore tests/browser --ignore tests/test_site.py --ignore tests/test_light_pages.py
+	.venv-oldest/bin/python -m pytest $(PACKAGE_TESTS)
+
+newest: .venv-newest/.ready ## the package's unit tests with the newest versions that pip finds
+	@echo "== unit tests, with the newest versions"
+	.venv-newest/bin/python -m pip install --disable-pip-version-check --upgrade -e '.[book]' $(NEWEST)
+	.venv-newest/bin/python -m pytest $(PACKAGE_TESTS)
 
 clean: ## remove everything that was built, and the environments
-	rm -rf _build build dist *.egg-info .venv .venv-colab .venv-oldest .pytest_cache .ruff_cache
+	rm -rf _build build dist *.egg-info .venv .venv-colab .venv-oldest .venv-newest .pytest_cache .ruff_cache
 
-# What old versions warn of is not for us to mend, so that warnings are no errors in `oldest`.
+# What other versions warn of is not for us to mend: in `oldest` and `newest` warnings are no errors.
 # A stamp file records that an environment is complete, or which code the chapters ran with.
 define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -118,6 +126,10 @@ $(READY): requirements.txt pyproject.toml
 	$(call new_environment,.venv-oldest)
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(OLDEST_PINS) \
 	  $$(grep -E '^(pytest|pytest-xdist|onnx|onnxscript|onnxruntime)==' requirements.txt) pyyaml
+	@touch $@
+
+.venv-newest/.ready:
+	$(call new_environment,.venv-newest)
 	@touch $@
 
 # The execution cache knows the notebooks only: other code under them empties it.

@@ -105,7 +105,7 @@ def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 
 
     Returns:
         ``[..., C, k², ⌈H/s⌉, ⌈W/s⌉]``, k² copies of the map when stride is 1; position
-        t = p·k + q is the pixel (i + (p−⌊k/2⌋)·D, j + (q−⌊k/2⌋)·D), reflected at the border.
+        t = p·k + q is the pixel (s·i + (p−⌊k/2⌋)·D, s·j + (q−⌊k/2⌋)·D), reflected at the border.
 
     Example:
         >>> windows(torch.randn(2, 64, 56, 56), 7).shape
@@ -170,7 +170,7 @@ def local_attention_weights(
         q, k: ``[..., d, H, W]``.
         kernel_size: k_a, odd, the side of the window.
         pe: position features ``[..., d, H, W]``, or None.
-        stride: queries are taken at every stride-th pixel.
+        stride: queries are taken at every stride-th pixel, (s·i, s·j) for (i, j).
         dilation: pixels between the keys of a window.
 
     Returns:

@@ -24,7 +24,7 @@ class DeployedACmix(nn.Module):
     convolution path reads them. That path is β times
 
     - ``"grouped"``: the grouped convolution of the projected maps (fc in the shift kernels);
-      3·k_c²·N multiply-adds a pixel and output channel; or
+      3·k_c²·N multiply-adds a pixel and output channel (on a processor more, by zeros); or
     - ``"dense"``: one convolution of x itself, with the projections multiplied in as well, plus
       the map that their biases make, which is constant but for the border; k_c²·in_planes
       multiply-adds. The convolution that was taken apart is put together again. On a processor it

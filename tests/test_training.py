@@ -452,15 +452,6 @@ def test_every_arm_and_seed_is_recorded(task):
     assert recorded["summary"]["small-beta"]["mean"] == pytest.approx(np.mean(last), abs=1e-4)
 
 
-def test_more_seeds_are_recorded_where_the_chapter_weighs_them():
-    recorded = runs.records("match-more")["runs"]
-    assert [(run["seed"], run["arm"]) for run in recorded] == list(
-        itertools.product(runs.MORE_SEEDS, runs.MORE_ARMS)
-    )
-    for run in recorded:
-        assert f"--data match --arm {run['arm']} --epochs 6 --seed {run['seed']} " in run["command"]
-
-
 # the denoiser, and the film of its training
 
 
@@ -482,7 +473,7 @@ def test_the_trained_denoiser_reaches_what_is_recorded():
         rate = {"alpha": "rate1", "beta": "rate2"}[name]
         assert getattr(trained_acmix(), rate).item() == pytest.approx(run[name], abs=1e-4)
     assert {(r["arm"], r["seed"]) for r in about["runs"]} == {
-        (arm, seed) for arm in denoise.COMPARED for seed in runs.SEEDS
+        (arm, seed) for arm in denoise.COMPARED for seed in denoise.SEEDS
     }
     with pytest.raises(ValueError, match=r"use trained_denoiser\(\)"):
         released("denoise")
@@ -491,7 +482,7 @@ def test_the_trained_denoiser_reaches_what_is_recorded():
 def test_the_comparison_of_denoisers_is_whole_and_of_the_released_one_true():
     compared = json.loads((ROOT / "acmix_edu/weights/denoise.json").read_text())["compared"]
     assert [(run["arm"], run["rate"], run["seed"]) for run in compared] == list(
-        itertools.product(denoise.COMPARED, denoise.RATES, runs.SEEDS)
+        itertools.product(denoise.COMPARED, denoise.RATES, denoise.SEEDS)
     )
     place = {"arm": denoise.RELEASED, "rate": denoise.RATE, "seed": 0}
     (told,) = (run for run in compared if place.items() <= run.items())

@@ -70,7 +70,7 @@ class TrainingExplorer(Explorer):
 
         Example:
             >>> len(TrainingExplorer().run("attention"))
-            3
+            10
         """
         return self._curves[self.task]["arms"][self.arm if arm is None else arm]
 

@@ -1,8 +1,9 @@
 r"""Reflection without a padded copy: how often each key counts. Chapter 07 tells the story.
 
-Reflection padding only repeats keys that already lie within reach of the query, along each axis
-on its own. A window over the padded map is therefore the window cut off at the border, in which
-the key in row y and column x counts $m_H(i, y)\cdot m_W(j, x)$ times.
+Reflection padding only repeats keys of the map, along each axis on its own. A window over the
+padded map is therefore a set of those, in which the key in row y and column x counts
+$m_H(i, y)\cdot m_W(j, x)$ times. With a dilation below 3 it is the window cut off at the border;
+with a larger one, reflected keys may lie between its positions.
 """
 
 import torch
@@ -16,12 +17,12 @@ def multiplicity(
 ) -> torch.Tensor:
     r"""Count how often each key of a line appears in the reflected window of each query.
 
-    $$\begin{aligned} m(i, y) = \#\{\, p :\; &|p - i| \le RD,\; D \mid p - i, \\
+    $$\begin{aligned} m(i, y) = \#\{\, p :\; &|p - si| \le RD,\; D \mid p - si, \\
     &\text{reflection takes } p \text{ to } y \,\} \\
     &R = \lfloor k/2 \rfloor \end{aligned}$$
 
     It is 1 inside, 2 near the border, 0 for what the window does not hold, and more than 2 on a
-    line much shorter than the window; each row adds up to k. It is not symmetric at the border:
+    line of RD + 1 pixels or fewer; each row adds up to k. It is not symmetric at the border:
     there i and y do not change places.
 
     Args:

@@ -88,7 +88,7 @@ def grouped_convolution(
 
     Returns:
         ``[B, d·N, H', W']``, dimension-major; 3·k_c²·N multiply-adds a pixel and channel, where
-        fc and dep_conv take 3·k_c² + k_c⁴.
+        fc and dep_conv take 3·k_c² + k_c⁴. On a processor :func:`widen` multiplies that, by zeros.
 
     Raises:
         RuntimeError: backend is "triton" and the kernel cannot be used; says why.

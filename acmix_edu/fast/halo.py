@@ -34,8 +34,8 @@ class Tiles(NamedTuple):
 def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None) -> Tiles:
     """Cut one side of the map into tiles.
 
-    With a dilation, pixels whose distance is not a multiple of it share no keys, so a tile takes
-    queries of one residue class, and its keys lie D pixels apart, without waste.
+    With a dilation, pixels whose distance is not a multiple of it share only reflected keys, so a
+    tile takes queries of one residue class, and its keys lie D pixels apart, without waste.
 
     Example:
         >>> tiles(16, 3).keys
@@ -75,7 +75,7 @@ def halo_attention(
 ) -> torch.Tensor:
     """Attend tile by tile; arguments and result as :func:`acmix_edu.local_attention`, without pe.
 
-    (1 + (k−1)/t)² copies of k and v, and as many logits per query as the halo has keys.
+    At stride 1, (1 + (k−1)/t)² copies of k and v; as many logits per query as the halo has keys.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 4, 20, 20)

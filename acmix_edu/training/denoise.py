@@ -27,7 +27,6 @@ from acmix_edu.examples import colour_features, photograph
 from acmix_edu.training.loop import write_whole
 from acmix_edu.training.network import ARMS, observe
 from acmix_edu.training.released import FILM, WEIGHTS, library, write
-from acmix_edu.training.runs import SEEDS
 
 SIDE, NOISE = 48, 0.1
 STEPS, BATCH, RATE = 1000, 2, 0.02
@@ -39,6 +38,7 @@ COMPARED = ("conv3x3", "conv7x7", "convolution", "attention", "acmix", "lost-ini
 RELEASED = "small-beta"
 FILMED = ("acmix", "lost-init", "small-beta")
 FRAMES = 40
+SEEDS = (0, 1, 2)
 
 
 def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

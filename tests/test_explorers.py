@@ -132,6 +132,12 @@ def test_later_training_does_not_change_it(module, explorer):
     torch.testing.assert_close(explorer.current_module()(x), before, rtol=0, atol=0)
 
 
+def test_starts_folded_unless_told_otherwise(module, explorer):
+    assert explorer.more is False and explorer.start["more"] is False
+    opened = MixingExplorer(module, torch.rand(3, 9, 14), more=True)
+    assert opened.more is True and opened.start["more"] is True
+
+
 # ---- What to take away -----------------------------------------------------------------------
 
 
@@ -265,6 +271,15 @@ def test_refuses_a_trait(explorer, trait, value, says):
 def test_refuses_an_argument(argument, error, says):
     with pytest.raises(error, match=says):
         MixingExplorer(ACmix(3, 8, head=2), torch.rand(3, 3, 3), **argument)
+
+
+@pytest.mark.parametrize("value", ["true", 2, None])
+def test_more_is_true_or_false(module, explorer, value):
+    with pytest.raises(TraitError, match="'more' trait"):
+        explorer.more = value
+    with pytest.raises(TraitError, match="'more' trait"):
+        MixingExplorer(module, torch.rand(3, 9, 14), more=value)
+    assert explorer.more is False
 
 
 def test_takes_integers_of_numpy(module):

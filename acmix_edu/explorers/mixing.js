@@ -9,7 +9,7 @@ import {
 import {
   NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
   intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, precise, reach,
-  rooted, scaleTo, slider, squareAt, steerable, tuple, written,
+  rooted, scaleTo, slider, squareAt, steerable, toggle, tuple, written,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -122,6 +122,8 @@ function controls(model, { sizes, d }) {
     kernel_conv: choice({ name: "kernel_conv", label: "Kernel",
       options: sizesConv.map((k) =>
         [k, `${k}×${k}${k === sizes.kernel_conv ? "" : ", new"}`]) }),
+    more: toggle({ name: "more",
+      label: `More: q, k, v, ${d > 1 ? "channel, " : ""}window, dilation, kernel` }),
   });
 }
 
@@ -132,8 +134,9 @@ const HEADINGS = {
   kernel_conv: "+ β · convolution", kernel_mix: "= mix",
 };
 
-// Beside the picture and Stage I stand attention, convolution and their mix, in three columns: the
-// kernels at the chosen pixel, the rates, and what comes out at every pixel.
+// Beside the picture stand attention, convolution and their mix, in three columns: the kernels at
+// the chosen pixel, the rates, and what comes out at every pixel. What a first look can do without
+// is folded, below them.
 function buildView(model, data) {
   const inputs = controls(model, data);
   const maps = Object.fromEntries(Object.entries(HEADINGS).map(([name, heading]) =>
@@ -143,22 +146,28 @@ function buildView(model, data) {
   const scale = element("p", { class: "scale" });
   const kernelScale = element("p", { class: "scale" });
   const where = headline();
-  const row = (kind, aim, ...names) =>
-    element("div", { class: `maps ${kind}`, ...aim }, ...names.map((name) => maps[name].box));
+  const row = (kind, aim, ...names) => element("div", { class: `maps ${kind}`, "data-aim": aim },
+    ...names.map((name) => maps[name].box));
   const rates = element("div", { class: "maps" });
-  const stage1 = element("div", { class: "stage1" },
-    headline("Stage I: q, k and v, for both paths"), row("", {}, "q", "k", "v"));
-  const source = element("div", { class: "source" }, maps.picture.box, stage1);
+  const source = element("div", { class: "source" }, maps.picture.box);
   const sum = element("div", { class: "sum" }, where,
-    row("kernels", { "data-aim": "pixel offset head" }, "kernel_att", "kernel_conv", "kernel_mix"),
+    row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
     rates, headline("At every pixel: what comes out"),
-    row("", { "data-aim": "" }, "f_att", "f_conv", "f_out"), share);
-  const told = element("div", { class: "told" }, kernelScale, scale);
+    row("", "", "f_att", "f_conv", "f_out"), share,
+    element("p", {}, "Red: positive; blue: negative; one scale for the kernels, one for what comes "
+      + "out. Grey: not read; dotted: the picture's border."));
+  const stage1 = element("div", {},
+    headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
+  const others = element("div", { class: "controls" });
+  const fold = element("div", { class: "fold" }, stage1, others,
+    element("div", { class: "told" }, kernelScale, scale));
   const arrange = (form) => {
-    rates.append(inputs.alpha.box, inputs.beta.box);
-    return [element("div", { class: "scene" }, source, sum, form), told];
+    const move = (to, ...names) => to.append(...names.flatMap((name) => inputs[name]?.box ?? []));
+    move(rates, "alpha", "beta");
+    move(others, "channel", "kernel_att", "dilation", "kernel_conv");
+    return [element("div", { class: "scene" }, source, sum, form), inputs.more.box, fold];
   };
-  return { controls: inputs, arrange, maps, stage1, share, scale, where, kernelScale };
+  return { controls: inputs, arrange, maps, source, fold, share, scale, where, kernelScale };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------
@@ -252,9 +261,9 @@ function drawKernels(model, data, view, now, pixel, cell) {
   view.where.textContent = `At ${pixelName}: the kernels`;
   maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
   view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
-    + `and multiplied by their rate. One scale for all three: ${scaleTo(end)}, `
-    + "by the square root of the value, so that small ones show; grey is not read. "
-    + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
+    + `and multiplied by their rate. Their scale: ${scaleTo(end)}, `
+    + "by the square root of the value, so that small ones show. "
+    + "Past the picture's border attention reads mirrored pixels and convolution reads "
     + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }
@@ -294,7 +303,7 @@ function build(model, { redraw, set }) {
       change: (colours) => set({ image: new DataView(
         (sizes.lift === "picture" ? colours : colourFeatures(colours)).buffer) }),
     });
-    view.stage1.before(own.box);
+    view.source.append(own.box);
     view.reset = () => { own.stop(); set({ image: original }); };
   }
   view.derive = (traits) => {  // a preset brings its own rates
@@ -333,6 +342,7 @@ const asColours = ({ data, height, width }, lift) =>
 function draw(model, view) {
   const { data, maps } = view, now = stages(model, data, view.remember);
   const pixel = view.hovered ?? model.get("pixel");
+  view.fold.hidden = !model.get("more");
   drawPaths(model, view, now, drawStage1(model, data, view, now));
   const share = drawShare(model, data, view, normsOf(view, now));
   drawMarks(model, data, view, pixel);

@@ -39,13 +39,15 @@ class MixingExplorer(Explorer):
         channel: the dimension of that head, from 0; both choose output channel
             ``head * module.head_dim + channel``.
         pixel: (row, column) of the output to look at first; the centre when left out.
+        more: show q, k, v and all controls from the start.
 
     Traits:
         alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
         (first) module has them; a new ``preset``, the name of a module, brings that module's α
         and β. A ``kernel_conv`` other than the module's own comes with seeded,
         untrained weights. And offset: the cell of the kernels, from their centre, whose values
-        are written below them. ``current_image()`` follows the reader's own picture.
+        are written below them; and more: whether what is folded at first is open.
+        ``current_image()`` follows the reader's own picture.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -71,6 +73,7 @@ class MixingExplorer(Explorer):
     channel = traitlets.Int(0).tag(sync=True, state=True)
     pixel = place().tag(sync=True, state=True)
     offset = place().tag(sync=True, state=True)
+    more = traitlets.Bool(False).tag(sync=True, state=True)
 
     preset = traitlets.Unicode().tag(sync=True, state=True)
 
@@ -83,7 +86,9 @@ class MixingExplorer(Explorer):
     rates = traitlets.Dict(read_only=True).tag(sync=True)  # preset: α and β
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, module, image, *, head: int = 0, channel: int = 0, pixel=None):
+    def __init__(
+        self, module, image, *, head: int = 0, channel: int = 0, pixel=None, more: bool = False
+    ):
         self._modules = presets(module)
         preset, module = next(iter(self._modules.items()))
         self._image = one_image(image, module.in_planes)
@@ -99,6 +104,7 @@ class MixingExplorer(Explorer):
             "head": head,
             "channel": channel,
             "pixel": (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0),
+            "more": more,
             "preset": preset,
             "image": self._image.numpy().tobytes(),
         }

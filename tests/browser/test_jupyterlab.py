@@ -83,7 +83,11 @@ VIEWS = {
     "unfold": Unfold,
     "walk": Walk,
 }
-FIRST = {"budget": {"measure": "memory"}, "shift": {"twice": True}}  # then all controls are there
+FIRST = {  # then all controls are there
+    "budget": {"measure": "memory"},
+    "mixing": {"more": True},
+    "shift": {"twice": True},
+}
 
 
 def show(page, name, explorer):
@@ -326,7 +330,8 @@ def pixel_and_cell(page):
     now = state(shown, "mixing")
     assert (now["beta"], now["kernel_att"], now["pixel"]) == (-1.25, 3, [3, 4])
     shown.root.get_by_label("Picture, pixel row 3, column 4").wait_for()
-    assert check(shown)[1]["kernel_att"] == "3"
+    check(shown)
+    assert value(shown.control("kernel_att")) == "3"
 
 
 def linked(page):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import SETTLED, SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from test_training_explorer import IN_SIGHT
 
 from acmix_edu import ACmix
 from acmix_edu.examples import colour_features
@@ -19,6 +20,13 @@ from acmix_edu.explorers import MixingExplorer
 CHAPTER, INDEX = "book/05_acmix.html", "index.html"
 SLIDERS = ("alpha", "beta", "kernel_att", "dilation", "head", "channel")
 KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
+# What is seen at first, and what `more` brings: maps and controls by name, how paragraphs begin.
+FIRST = {"maps": {"picture", *KERNELS, "f_att", "f_conv", "f_out"},
+         "controls": {"alpha", "beta", "head", "preset", "more"},
+         "words": {"At row 13", "At every ", "Share of ", "Red: posi"}}  # fmt: skip
+MORE = {"maps": {"q", "k", "v"},
+        "controls": {"channel", "kernel_att", "dilation", "kernel_conv"},
+        "words": {"Stage I: ", "Kernels a", "What come"}}  # fmt: skip
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
     "preset": {"q", "k", "f_att", "f_out"},
@@ -142,7 +150,7 @@ def explorer_of(page):
 
     modules = {name: preset(state["places"][name]) for name in state["rates"]}
     image = torch.tensor(state["image"]).view(-1, sizes["height"], sizes["width"])
-    look = {name: start[name] for name in ("head", "channel", "pixel")}
+    look = {name: start[name] for name in ("head", "channel", "pixel", "more")}
     return MixingExplorer(modules, image, **look)
 
 
@@ -179,6 +187,7 @@ def moved(shown, name, before):
 
 def test_first_drawing_and_every_control(shown):
     drawn = shown.check()
+    shown.control("more").check()
     for name in SLIDERS:  # by mouse: a click on the track
         shown.click_track(name)
         drawn = moved(shown, name, drawn)
@@ -194,6 +203,58 @@ def test_first_drawing_and_every_control(shown):
     for preset in ("trained", "hand-set"):
         shown.control("preset").select_option(preset)
         drawn = moved(shown, "preset", drawn)
+
+
+SEEN = """(root) => {
+  const list = (of, say) =>
+    [...root.querySelectorAll(of)].filter((node) => node.checkVisibility()).map(say);
+  return { maps: list("[data-map]", (map) => map.dataset.map),
+    controls: list("[name]", (input) => input.name),
+    words: list("p:not([role], .own *)", (p) => p.textContent.slice(0, 9)) };
+}"""
+
+
+def seen(shown):
+    shown.page.evaluate(SETTLED)
+    return {kind: set(names) for kind, names in shown.root.evaluate(SEEN).items()}
+
+
+@pytest.mark.parametrize("way", ["mouse", "keyboard"])
+def test_what_is_folded_opens_and_closes(page, server, way):
+    page.goto(f"{server}/{INDEX}")
+    shown = Mixing(page)
+    label = shown.root.get_by_text("More: q, k, v, channel, window, dilation, kernel")
+    both = {kind: FIRST[kind] | MORE[kind] for kind in FIRST}
+
+    def turn():
+        label.click() if way == "mouse" else shown.control("more").press("Space")
+
+    assert seen(shown) == FIRST
+    turn()
+    assert seen(shown) == both and shown.state()["more"] is True
+    page.keyboard.press("Tab")  # from the box to the first of what it has opened
+    assert page.evaluate("document.activeElement.name") == "channel"
+    turn()
+    assert seen(shown) == FIRST and shown.state()["more"] is False
+    turn()
+    shown.root.get_by_role("button", name="Reset").click()
+    assert seen(shown) == FIRST
+
+
+def test_a_link_opens_what_it_speaks_of(phone, server):
+    """On a phone, where not all of the explorer is in sight."""
+    phone.goto(f"{server}/{INDEX}")
+    shown = Mixing(phone)
+    phone.locator("main a[href='#mixing:more=true']").tap()
+    phone.evaluate(SETTLED)
+    assert shown.state()["more"] is True
+    assert all(shown.frame(name).evaluate(IN_SIGHT) for name in "qkv")
+
+
+def test_chapter_5_starts_open(chapter):
+    assert chapter.state()["more"] is True and MORE["maps"] <= seen(chapter)["maps"]
+    chapter.control("more").press("Space")
+    assert not MORE["maps"] & seen(chapter)["maps"]
 
 
 def test_extremes(chapter):
@@ -219,6 +280,7 @@ def test_extremes(chapter):
 
 def test_point_and_pin_by_mouse(shown):
     pinned = shown.explorer.pixel
+    shown.control("more").check()
     for name, pixel in (("picture", (5, 7)), ("v", (20, 3)), ("f_out", (0, 0))):
         shown.page.mouse.move(*shown.place(name, *pixel))
         shown.check(pixel)

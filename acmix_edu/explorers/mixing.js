@@ -154,8 +154,8 @@ function buildView(model, data) {
     row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
     rates, headline("At every pixel: what comes out"),
     row("", "", "f_att", "f_conv", "f_out"), share,
-    element("p", {}, "Red: positive; blue: negative; one scale for the kernels, one for what comes "
-      + "out. Grey: not read; dotted: the picture's border."));
+    element("p", {}, "Red: positive; blue: negative; grey: not read. One scale for the kernels, "
+      + "one for what comes out."));
   const stage1 = element("div", {},
     headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
   const others = element("div", { class: "controls" });
@@ -263,7 +263,7 @@ function drawKernels(model, data, view, now, pixel, cell) {
   view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
     + `and multiplied by their rate. Their scale: ${scaleTo(end)}, `
     + "by the square root of the value, so that small ones show. "
-    + "Past the picture's border attention reads mirrored pixels and convolution reads "
+    + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
     + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }

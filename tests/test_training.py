@@ -179,11 +179,19 @@ def test_one_path_has_the_dtype_of_acmix_under_autocast(path):
 def test_the_controls_begin_with_the_ratio_and_the_function_of_small_beta():
     x = torch.rand(2, 3, 32, 32)
     wanted, begins = Network("small-beta", 2)(x), {}
-    for arm in CONTROLS:
+    for arm in ("loud-alpha", "quiet-held"):
         torch.testing.assert_close(Network(arm, 2)(x), wanted, atol=1e-4, rtol=1e-4)
         operator = Network(arm, 2).stages[0][1].operator
         begins[arm] = (operator.rate1.item(), operator.rate2.item(), operator.rate2.requires_grad)
     assert begins == {"loud-alpha": (2, 0.5, True), "quiet-held": (0.5, 0.125, False)}
+
+
+def test_a_path_of_random_kernels_is_as_loud_as_one_of_shifts():
+    x = load("match").test_x[:32]
+    shares = [Network(arm, 2).observe(x)[0]["share"] for arm in ("loud-random", "acmix")]
+    assert shares[0] == pytest.approx(shares[1], abs=0.03)
+    lost, loud = (Network(arm, 2).stages[0][1].operator for arm in ("lost-init", "loud-random"))
+    assert torch.equal(lost.dep_conv.weight, loud.dep_conv.weight)
 
 
 def test_making_a_network_leaves_every_generator_alone(monkeypatch):

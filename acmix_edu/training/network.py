@@ -71,6 +71,13 @@ def _loud_alpha(before: int, planes: int, window: int) -> ACmix:
     return module
 
 
+def _loud_random(before: int, planes: int, window: int) -> ACmix:
+    """The random kernels of lost-init in a path as loud as that of acmix."""
+    module = _lost(before, planes, window)
+    module.rate2.data.fill_(1.5)
+    return module
+
+
 ARMS = {
     "conv3x3": lambda before, planes, window: nn.Conv2d(before, planes, 3, padding=1),
     "attention": lambda before, planes, window: OnePath(before, planes, window, "attention"),
@@ -82,10 +89,11 @@ ARMS = {
     "half-half": lambda before, planes, window: _held(_acmix(before, planes, window)),
 }
 
-# Controls of small-beta: the same ratio of α and β in other ways; recorded on match alone.
+# Recorded on match alone: the ratio of small-beta in two other ways, and loud random kernels.
 CONTROLS = {
     "loud-alpha": _loud_alpha,
     "quiet-held": lambda before, planes, window: _held(_small_beta(before, planes, window)),
+    "loud-random": _loud_random,
 }
 
 

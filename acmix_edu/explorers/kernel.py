@@ -136,4 +136,4 @@ def _typical(weight: torch.Tensor) -> list:
     """Return the kernel that training moved as far as half of them: a name, its numbers."""
     change = (weight - shift_kernels(weight.shape[-1])).flatten(2).norm(dim=2).flatten()
     numbers = weight.flatten(0, 1)[change.median(0).indices].flatten().tolist()
-    return ["learnt: a typical one (chapter 8)", [round(number, 3) for number in numbers]]
+    return ["learnt: a typical one (chapter 9)", [round(number, 3) for number in numbers]]

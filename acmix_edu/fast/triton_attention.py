@@ -1,4 +1,4 @@
-r"""Local attention on a GPU in one pass over memory, in Triton. Chapter 07 reads its loop.
+r"""Local attention on a GPU in one pass over memory, in Triton. Chapter 08 reads it.
 
 A program computes one *tile*, 2×8 pixels of one head, and meets the pixels of the other side in
 *blocks* of up to 8×16: a 7×7 window around 2×8 queries covers 8×14 keys, so one block is enough.

@@ -1,4 +1,4 @@
-"""A trained ACmix that can be read: it takes the noise out of photographs. Chapter 08 shows it.
+"""A trained ACmix that can be read: it takes the noise out of photographs. Chapter 09 shows it.
 
 From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about half an
 hour; it writes the weights, what they reach, and the film of their training.

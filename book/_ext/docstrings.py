@@ -13,7 +13,7 @@ VERBATIM = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, no
             addnodes.desc_signature, addnodes.pending_xref)  # fmt: skip
 MARKED = re.compile(
     r"(?P<symbol>(?<![A-Za-z_])[A-Za-z])_(?P<index>[A-Za-z]{1,4})(?![A-Za-z0-9_])"
-    r"|[Cc]hapter 0?(?P<chapter>\d)"
+    r"|[Cc]hapter 0?(?P<chapter>\d+)"
 )
 
 
@@ -62,7 +62,7 @@ def pieces(text: str, env):
 
 
 def chapter(word: str, number: str, env) -> nodes.Node:
-    (page,) = (name for name in env.found_docs if name.startswith(f"book/0{number}_"))
+    (page,) = (name for name in env.found_docs if name.startswith(f"book/{number:0>2}_"))
     link = addnodes.pending_xref("", refdomain="std", reftype="doc", refexplicit=True)
     link["reftarget"] = f"/{page}"
     link += nodes.inline("", f"{word} {number}")

@@ -11,7 +11,7 @@ from acmix_edu.explorers import DenoiseExplorer
 from acmix_edu.training import film, trained_denoiser
 from acmix_edu.training.denoise import held_out, psnr
 
-CHAPTER = "book/08_training.html"
+CHAPTER = "book/09_training.html"
 
 
 class Denoise(Shown):

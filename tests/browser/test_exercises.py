@@ -26,9 +26,10 @@ ANSWERS = {
     ],
     "06_resnet": [("[256, 512]", "512")],
     "07_fast": [("15", "14"), ("1, 3, 1", "2, 1, 2"), ("9", "10")],
-    "08_training": [("0.186", "0.035"), ("0.245", "0.4")],
-    "09_convergence": [("9", "5"), ("1/4, 8", "1/8, 7")],
-    "10_ledger": list(zip("baacbcb", "abbacba", strict=True)),
+    "08_kernel": [("4", "1"), ("29/16", "2.75")],
+    "09_training": [("0.186", "0.035"), ("0.245", "0.4")],
+    "10_convergence": [("9", "5"), ("1/4, 8", "1/8, 7")],
+    "11_ledger": list(zip("baacbcb", "abbacba", strict=True)),
 }
 
 
@@ -114,7 +115,7 @@ def test_what_cannot_be_read_is_not_called_wrong(judge):
 
 
 def test_no_letter_is_no_answer(page, server):
-    page.goto(f"{server}/book/10_ledger.html")
+    page.goto(f"{server}/book/11_ledger.html")
     form = page.locator("form.exercise").first
     form.get_by_role("button").click()
     assert form.get_by_role("status").inner_text() == "Choose one."
@@ -133,7 +134,7 @@ def test_from_a_file_an_answer_is_judged_and_forgotten(page, built_book):
 
 def test_controls_are_high_enough_and_fit(open_page, server):
     page = open_page(viewport={"width": 320, "height": 640})
-    for chapter in ("05_acmix", "10_ledger"):
+    for chapter in ("05_acmix", "11_ledger"):
         page.goto(f"{server}/book/{chapter}.html")
         for control in page.locator("form.exercise :is(label, button)").all():
             box = control.bounding_box()

@@ -13,7 +13,7 @@ from acmix_edu.training import ARMS, load
 from acmix_edu.training.network import CONTROLS
 from acmix_edu.training.runs import records
 
-CHAPTER = "book/09_convergence.html"
+CHAPTER = "book/10_convergence.html"
 CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]")].map((chart) => [
   chart.dataset.chart, {
     ends: [...chart.querySelectorAll(".ends span")].map((end) => end.textContent),

@@ -2,7 +2,7 @@
 
 import { colourFeatures, reflect } from "./engine.js";
 import {
-  AMOUNT, choice, element, explorer, figure, floats, headline, intoMap, isInside, mapView,
+  AMOUNT, choice, clamp, element, explorer, figure, floats, headline, intoMap, isInside, mapView,
   memory, outline, pickable, player, plus, precise, slider, squareAt, steerable, tuple,
 } from "./kit.js";
 
@@ -65,7 +65,8 @@ function logitsOf({ q, width, height }, axes, times, block) {
   }
   const pixels = range(keys, (n) => (origin[0] + Math.floor(n / columns.block)) * width
     + origin[1] + n % columns.block);
-  return { origin, keys, logits, counts, pixels };
+  const there = [height, width].map((side, n) => Math.min(axes[n].block, side - origin[n]));
+  return { origin, keys, logits, counts, pixels, there: there.reduce(product) };
 }
 
 // One more block for one query: the kernel's four lines.
@@ -111,7 +112,7 @@ function computeProgram(model, view) {
 // ---- The page -------------------------------------------------------------------------------
 
 const TITLES = { picture: "Photograph: a tile, its blocks of keys", logits: "",
-  sofar: "Output so far", answer: "At the end", own: "Photograph" };
+  patch: "The blocks of keys", sofar: "Output so far", answer: "At the end", own: "Photograph" };
 const BLOCKS = { "8×16": "8×16, the kernel's", "4×W": "4×W, whole rows" };
 const square = (side) => `${side}×${side}`;
 
@@ -154,19 +155,20 @@ function buildProgram(model, { redraw, set }) {
 const TABLE = ["Block", "top", "shrink", "total", "average/total"];
 
 function partsOf({ maps, rows, reading, end, lines, heading }) {
-  const { picture, logits, ...tiles } = maps;
+  const { picture, logits, patch, ...tiles } = maps;
   const head = element("tr", {}, ...TABLE.map((name) => element("th", { scope: "col" }, name)));
   const table = element("table", {}, element("thead", {}, head), lines);
   const tallies = element("div", { class: "tallies" }, ...Object.values(rows).map(({ box }) => box));
   return [element("div", { class: "board", "data-aim": "" },
     picture.box,
-    element("div", { class: "work" }, logits.box,
-      element("div", { class: "tiles" }, ...Object.values(tiles).map(({ box }) => box)), reading),
+    element("div", { class: "work" }, logits.box, patch.box,
+      element("div", {}, reading,
+        element("div", { class: "tiles" }, ...Object.values(tiles).map(({ box }) => box)))),
     tallies,
     element("div", { class: "lines" }, heading, table, end))];
 }
 
-const TALLIES = { blocks: "Blocks needed", logits: "Logits per useful logit", keys: "Keys read" };
+const TALLIES = { blocks: "Blocks for each tile", logits: "Logits per useful logit", keys: "Keys read" };
 
 function tallyOf(name) {
   const [value, why] = ["b", "span"].map((tag) => element(tag));
@@ -186,7 +188,10 @@ function followProgram(model, view, { redraw, set }) {
     const { tile } = view.now.axes[1];
     return inTile([Math.floor(row / tile), row % tile]);
   };
-  const places = { picture: (at) => at, logits: ofRow, sofar: inTile, answer: inTile, own: inTile };
+  const ofPatch = (place) => inTile(view.now.axes.map(({ first, corner, tile }, axis) =>
+    clamp(first + place[axis] - corner, 0, tile - 1)));
+  const places = { picture: (at) => at, logits: ofRow, patch: ofPatch, sofar: inTile,
+    answer: inTile, own: inTile };
   for (const [name, place] of Object.entries(places)) pickable(maps[name], hover, pin, place);
   steerable(maps.picture, "Photograph; arrow keys move the query", (step) =>
     pin(intoMap(plus(model.get("pixel"), step), sides)));
@@ -196,7 +201,9 @@ function followProgram(model, view, { redraw, set }) {
 
 const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value));
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-const percent = (part) => `${part > 0.99 && part < 1 ? 99 : Math.round(100 * part)} %`;
+const percent = (part) => (part > 0 && part < 0.01 ? "less than 1 %"
+  : part > 0.99 && part < 1 ? "more than 99 %" : `${Math.round(100 * part)} %`);
+const TALL = 7;  // of a map whose shape changes, in rem
 const rectangle = (axes, first, sides, kind) => {
   const [[row, column], [rows, columns]] = [first, sides].map((name) =>
     axes.map((axis) => axis[name]));
@@ -204,20 +211,50 @@ const rectangle = (axes, first, sides, kind) => {
 };
 const sidewise = (sides) => sides.join("×");
 
-function drawPicture({ maps: { picture } }, { axes, blocks, met, pixel, kernel }) {
-  const [rows, columns] = axes.map(({ block }) => block);
+const entryOf = (kind, words) => element("span", { class: "entry" },
+  element("span", { class: `key ${kind}` }), ` ${words}`);
+
+const blockShapes = ({ axes, blocks }, kind, [top, left]) =>
+  blocks.map(({ origin: [y, x] }, n) => element("rect", { x: x - left, y: y - top,
+    width: axes[1].block, height: axes[0].block, class: kind(n) }));
+
+function drawPicture({ maps: { picture } }, now) {
+  const { axes, met, pixel } = now;
   outline(picture, [rectangle(axes, "low", "reached", "reach"),
-    rectangle(axes, "corner", "tile", "tile"), squareAt(pixel, kernel, "window"),
-    squareAt(pixel, 1, "here")]);
+    rectangle(axes, "corner", "tile", "tile"), squareAt(pixel, 1, "here")]);
   const kind = (n) => (n < met - 1 ? "seen" : n < met ? "seen present" : "block");
-  picture.overlay.prepend(...blocks.map(({ origin: [y, x] }, n) => element("rect",
-    { x, y, width: columns, height: rows, class: kind(n) })));
+  picture.overlay.prepend(...blockShapes(now, kind, [0, 0]));
   picture.say(`The photograph; the tile of query ${tuple(pixel)} and the blocks of its keys`);
-  const entry = (name, words) => [element("span", { class: `key ${name}` }), ` ${words} `];
   picture.note.replaceChildren(
-    ...entry("tile", `tile: ${sidewise(axes.map(({ tile }) => tile))} queries`),
-    ...entry("reach", `reached: ${sidewise(axes.map(({ reached }) => reached))} keys`),
-    ...entry("seen", "blocks met"), ...entry("here", `window of query ${tuple(pixel)}`));
+    entryOf("tile", `tile: ${sidewise(axes.map(({ tile }) => tile))} queries`), " ",
+    entryOf("reach", `reached: ${sidewise(axes.map(({ reached }) => reached))} keys`), " ",
+    entryOf("seen", "blocks met"));
+}
+
+// All blocks, large: what is read in its colours, what is still to come nearly grey.
+const TO_COME = 0.8;
+function drawPatch({ maps: { patch }, data: { colours, height, width } }, now) {
+  const { axes: [rows, columns], blocks, met, pixel, kernel } = now, size = height * width;
+  const sides = [rows, columns].map(({ count, block }) => count * block);
+  patch.paint(...sides, (n) => {
+    const y = Math.floor(n / sides[1]), x = n % sides[1];
+    const block = Math.floor(y / rows.block) * columns.count + Math.floor(x / columns.block);
+    if (rows.first + y >= height || columns.first + x >= width) return [0, 0, 0, 0];
+    const faded = block < met ? 0 : TO_COME, at = (rows.first + y) * width + columns.first + x;
+    const level = (c) => 255 * colours[c * size + at];
+    return [...range(COLOURS, (c) => Math.round(level(c) + faded * (128 - level(c)))), 255];
+  });
+  patch.frame.style.width = `min(100%, ${TALL * sides[1] / sides[0]}rem)`;
+  const moved = ({ row, column, ...shape }) =>
+    ({ row: row - rows.first, column: column - columns.first, ...shape });
+  outline(patch, [rectangle(now.axes, "corner", "tile", "tile"), squareAt(pixel, kernel, "window"),
+    squareAt(pixel, 1, "here")].map(moved));
+  patch.overlay.prepend(...blockShapes(now, (n) => (n === met - 1 ? "present" : "block"),
+    [rows.first, columns.first]));
+  const read = blocks.slice(0, met).reduce((sum, { there }) => sum + there, 0);
+  patch.say(`The ${counted(blocks.length, "block", "blocks")} of keys, of which ${met} met`);
+  patch.note.replaceChildren(entryOf("window", "the query's window"),
+    `; ${counted(read, "key", "keys")} read${met < blocks.length ? ", grey: still to come" : ""}`);
 }
 
 // Before the first block, its place is blank.
@@ -232,8 +269,8 @@ function drawLogits({ maps: { logits } }, { axes, blocks, met, query }) {
   const size = `${QUERIES} queries × ${keys} keys`;
   logits.title.textContent = met ? `Logits of block ${met}: ${size}` : `No block yet: ${size}`;
   logits.say(met ? `The logits of block ${met}, ${size}, as weights` : "No block has been met",
-    met ? `A row is a query: yellow, its largest weight so far, 1; dark, 0; hatched, a key that it `
-      + `does not see, ${percent(hidden)} of the block.` : "The next block will stand here.");
+    met ? "A row is a query. Yellow: weight 1, of its largest logit so far; dark: 0; "
+      + `hatched: outside its window, ${percent(hidden)}.` : "The first block will stand here.");
 }
 
 // Every tile map has a colour for each query that is there; nothing where no key has been met.
@@ -243,7 +280,7 @@ function drawTile(map, { axes, query }, label, colourOf) {
     const levels = colourOf(n).map((level) => Math.round(255 * level));
     return levels.some(Number.isNaN) ? [0, 0, 0, 0] : [...levels, 255];
   });
-  map.frame.style.width = `min(100%, ${7 * Math.min(1, columns / rows)}rem)`;
+  map.frame.style.width = `min(100%, ${TALL * columns / rows}rem)`;
   outline(map, [squareAt([Math.floor(query / columns), query % columns], 1, "here")]);
   map.say(label);
 }
@@ -260,14 +297,12 @@ function drawTiles({ maps, data: { colours, height, width } }, now) {
   drawTile(maps.own, now, "The tile in the photograph", own);
 }
 
-const MOST_LINES = 6;
+const MOST_LINES = 4;
 
 function drawLines({ lines, end, heading }, { states, met, query, pixel, needed }) {
   heading.textContent = `What query ${tuple(pixel)} holds`;
   const shown = range(Math.min(met, MOST_LINES), (n) => met - Math.min(met, MOST_LINES) + n + 1);
-  const blank = range(MOST_LINES - shown.length, () => element("tr", {},
-    element("td", { colspan: TABLE.length }, "\u00a0")));
-  lines.replaceChildren(...shown.map((n) => lineOf(n, states[n][query])), ...blank);
+  lines.replaceChildren(...shown.map((n) => lineOf(n, states[n][query])));
   const last = states[met][query];
   end.textContent = met < needed ? "" : `All blocks met: out = average/total, lse = top·scale + `
     + `log₂ total = ${figure(lseOf(last))}.`;
@@ -285,15 +320,15 @@ function lineOf(n, state) {
 }
 
 // The keys of its window that the query has met, and how much weight they have in the end.
-function readingOf({ blocks, states, met, needed, query, kernel }) {
+function readingOf({ blocks, states, met, query, kernel }) {
   const all = kernel ** 2, last = states.at(-1)[query], now = states[met][query];
   const seen = blocks.slice(0, met).reduce((sum, { counts, keys }) =>
     sum + counts.subarray(query * keys, (query + 1) * keys).reduce((a, b) => a + b, 0), 0);
-  if (met === needed) return `All ${all} keys of the query's window: this is the output.`;
-  if (!seen) return `None of the ${all} keys of the query's window yet: no output.`;
+  if (seen === all) return `The query has met all ${all} keys of its window: this is its output.`;
+  if (!seen) return `The query has met none of the ${all} keys of its window: no output yet.`;
   const share = 2 ** (lseOf(now) - lseOf(last));
-  return `${seen} of the ${all} keys of the query's window, ${percent(share)} of all weight: `
-    + "their softmax, not yet the output.";
+  return `The query has met ${seen} of the ${all} keys of its window, ${percent(share)} of all `
+    + "weight. Their softmax is not yet its output.";
 }
 
 function drawTallies({ rows }, { axes, kernel, needed }) {
@@ -303,13 +338,15 @@ function drawTallies({ rows }, { axes, kernel, needed }) {
   rows.blocks.say(needed, `${counts.join(" × ")} of ${sidewise(blocks)} keys`);
   rows.logits.say(exact((needed * keys) / kernel ** 2),
     `${needed} · ${keys} for each query, where k² = ${kernel ** 2} count`);
-  rows.keys.say(read.reduce(product), `${sidewise(read)}, once for 16 queries`);
+  rows.keys.say(read.reduce(product),
+    `${sidewise(read)}, once; ${QUERIES} windows on their own: ${QUERIES * kernel ** 2}`);
 }
 
 function drawProgram(model, view) {
   const now = view.now = computeProgram(model, view), { axes, met, needed, pixel, kernel } = now;
   view.controls.step.show(model.get("step"));
   drawPicture(view, now);
+  drawPatch(view, now);
   drawLogits(view, now);
   drawTiles(view, now);
   drawLines(view, now);

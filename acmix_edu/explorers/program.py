@@ -85,7 +85,7 @@ class ProgramExplorer(Explorer):
             "sizes": {"height": height, "width": width, "scaled": SCALED, "most": MOST_STEPS,
                       "tiles": list(TILES), "blocks": list(BLOCKS), "windows": list(WINDOWS)},
         }  # fmt: skip
-        super().__init__("program", constants, pixel=(height // 3, width // 2))
+        super().__init__("program", constants, pixel=(height // 5, width // 2))
 
     def met(self) -> int:
         """Return how many blocks the program has met: ``step``, or all that it needs."""

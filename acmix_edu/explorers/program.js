@@ -159,9 +159,10 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
   const head = element("tr", {}, ...TABLE.map((name) => element("th", { scope: "col" }, name)));
   const table = element("table", {}, element("thead", {}, head), lines);
   const tallies = element("div", { class: "tallies" }, ...Object.values(rows).map(({ box }) => box));
-  return [element("div", { class: "board", "data-aim": "" },
+  picture.box.dataset.aim = "tile block kernel_att pixel";
+  return [element("div", { class: "board" },
     picture.box,
-    element("div", { class: "work" }, logits.box, patch.box,
+    element("div", { class: "work", "data-aim": "step" }, logits.box, patch.box,
       element("div", {}, reading,
         element("div", { class: "tiles" }, ...Object.values(tiles).map(({ box }) => box)))),
     tallies,
@@ -214,9 +215,14 @@ const sidewise = (sides) => sides.join("×");
 const entryOf = (kind, words) => element("span", { class: "entry" },
   element("span", { class: `key ${kind}` }), ` ${words}`);
 
-const blockShapes = ({ axes, blocks }, kind, [top, left]) =>
-  blocks.map(({ origin: [y, x] }, n) => element("rect", { x: x - left, y: y - top,
-    width: axes[1].block, height: axes[0].block, class: kind(n) }));
+// The blocks of a map that begins at (top, left), the present one on top of the others.
+function blockShapes({ axes, blocks, met }, kind, [top, left]) {
+  const shape = ({ origin: [y, x] }, name) => element("rect", { x: x - left, y: y - top,
+    width: axes[1].block, height: axes[0].block, class: name });
+  const shapes = blocks.map((block, n) => shape(block, kind(n)));
+  const present = shapes.splice(met - 1, met ? 1 : 0);
+  return met ? [...shapes, shape(blocks[met - 1], "halo"), ...present] : shapes;
+}
 
 function drawPicture({ maps: { picture } }, now) {
   const { axes, met, pixel } = now;
@@ -253,7 +259,7 @@ function drawPatch({ maps: { patch }, data: { colours, height, width } }, now) {
     [rows.first, columns.first]));
   const read = blocks.slice(0, met).reduce((sum, { there }) => sum + there, 0);
   patch.say(`The ${counted(blocks.length, "block", "blocks")} of keys, of which ${met} met`);
-  patch.note.replaceChildren(entryOf("window", "the query's window"),
+  patch.note.replaceChildren(entryOf("window", "the window"),
     `; ${counted(read, "key", "keys")} read${met < blocks.length ? ", grey: still to come" : ""}`);
 }
 

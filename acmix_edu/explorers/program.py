@@ -31,10 +31,12 @@ class ProgramExplorer(Explorer):
     total' &= total\cdot shrink + \sum\nolimits_o w_o, \quad
     average' = average\cdot shrink + \sum\nolimits_o w_o v_o \end{aligned}$$
 
-    After any block, average/total is the softmax over the keys met so far; after the last it is
-    local attention. It differs from the kernel in its numbers alone (d is 4 for q and k and 3
-    for v, nothing is rounded to half precision) and in ``ALIGN``, which is 1: blocks begin where
-    they must.
+    After any block, average/total is attention to the keys met so far alone; after
+    the last it is local attention.
+
+    Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32: here d is 4 for
+    q and k and 3 for v, no number is rounded to half precision, and ``ALIGN`` is 1, so that
+    blocks begin at the first key that is reached.
 
     Args:
         image: your own, floats from 0 to 1 ``[3, H, W]``, at most 128×128 pixels. Left out, it is
@@ -98,8 +100,8 @@ class ProgramExplorer(Explorer):
         of all blocks. What a block holds beyond the map is not read.
 
         Example:
-            >>> ProgramExplorer().tallies()
-            {'blocks': 4, 'logits': 2.612244897959184, 'keys': 128}
+            >>> {name: round(n, 2) for name, n in ProgramExplorer().tallies().items()}
+            {'blocks': 4, 'logits': 2.61, 'keys': 128}
         """
         axes = [math.prod(axis) for axis in self._covered()]
         logits = math.prod(axes) / self.kernel_att**2

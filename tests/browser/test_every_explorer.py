@@ -23,6 +23,7 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/05_acmix", "walk"),
     ("book/06_resnet", "budget"),
     ("book/07_fast", "halo"),
+    ("book/08_kernel", "program"),
     ("book/09_convergence", "training"),
     ("book/08_training", "denoise"),
 ]

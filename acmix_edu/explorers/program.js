@@ -74,7 +74,8 @@ function meetBlock({ top, total, average }, { keys, logits, pixels, weights }, q
   const first = query * keys, size = colours.length / COLOURS;
   const newTop = logits.subarray(first, first + keys).reduce((a, b) => Math.max(a, b), top);
   const shrink = 2 ** ((top - newTop) * SCALE);
-  const next = { top: newTop, shrink, total: total * shrink, average: average.map((a) => a * shrink) };
+  const next = { top: newTop, shrink, total: total * shrink,
+    average: average.map((a) => a * shrink) };
   for (let n = 0; n < keys; n++) {
     const weight = weights[first + n] = 2 ** ((logits[first + n] - newTop) * SCALE);
     if (!weight) continue;
@@ -88,7 +89,8 @@ function meetBlock({ top, total, average }, { keys, logits, pixels, weights }, q
 function runProgram(view, axes) {
   const times = axes.map(timesOf);
   const blocks = range(neededBy(axes), (n) => logitsOf(view.data, axes, times, n));
-  const states = [range(QUERIES, () => ({ top: SMALLEST, shrink: 1, total: 0, average: [0, 0, 0] }))];
+  const nothing = { top: SMALLEST, shrink: 1, total: 0, average: [0, 0, 0] };
+  const states = [range(QUERIES, () => nothing)];
   for (const block of blocks) {
     block.weights = new Float64Array(block.logits.length);
     states.push(states.at(-1).map((state, n) => meetBlock(state, block, n, view.data.colours)));
@@ -169,7 +171,8 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
     element("div", { class: "lines" }, heading, table, end))];
 }
 
-const TALLIES = { blocks: "Blocks for each tile", logits: "Logits per useful logit", keys: "Keys read" };
+const TALLIES = { blocks: "Blocks for each tile", logits: "Logits per useful logit",
+  keys: "Keys read" };
 
 function tallyOf(name) {
   const [value, why] = ["b", "span"].map((tag) => element(tag));
@@ -275,7 +278,7 @@ function drawLogits({ maps: { logits } }, { axes, blocks, met, query }) {
   const size = `${QUERIES} queries × ${keys} keys`;
   logits.title.textContent = met ? `Logits of block ${met}: ${size}` : `No block yet: ${size}`;
   logits.say(met ? `The logits of block ${met}, ${size}, as weights` : "No block has been met",
-    met ? "A row is a query. Yellow: weight 1, of its largest logit so far; dark: 0; "
+    met ? "Rows are queries, columns keys. Yellow: weight 1, of its largest logit so far; dark: 0; "
       + `hatched: outside its window, ${percent(hidden)}.` : "The first block will stand here.");
 }
 

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from alone import write_page
 from shown import AMOUNT, TWO_FRAMES, Shown, colours, moved, number, picture
 
@@ -53,9 +54,9 @@ class Wanted:
 
     def counts(self, block):
         """m of 16 queries and the keys of a block."""
-        m = [torch.nn.functional.pad(multiplicity(side, self.k), (0, 60, 0, 16))[c : c + t, a : a + n]
-             for side, c, t, a, n in zip(self.sides, self.corner, self.tile, block[:2], block[2:],
-                                         strict=True)]  # fmt: skip
+        axes = zip(self.sides, self.corner, self.tile, block[:2], block[2:], strict=True)
+        m = [F.pad(multiplicity(side, self.k), (0, 60, 0, 16))[corner : corner + t, a : a + n]
+             for side, corner, t, a, n in axes]  # fmt: skip
         return torch.einsum("iy,jx->ijyx", *m).flatten(0, 1).flatten(1)
 
     def weights(self):
@@ -64,7 +65,7 @@ class Wanted:
         m = self.counts(block)
         if not self.met:
             return np.full(m.shape, np.nan)
-        f = torch.nn.functional.pad(colour_features(self.image).double(), (0, 60, 0, 60))
+        f = F.pad(colour_features(self.image).double(), (0, 60, 0, 60))
         (i, j), (y, x, rows, columns) = self.corner, block
         queries = f[:, i : i + self.tile[0], j : j + self.tile[1]].flatten(1)
         keys = f[:, y : y + rows, x : x + columns].flatten(1)
@@ -286,8 +287,10 @@ def test_step_by_step_to_the_definition(shown):
 
 def test_one_block_is_enough_for_the_kernel_at_7(shown):
     shown.set(block="8×16", step=1)
-    read = shown.root.evaluate(READ)
-    assert [read["tallies"][name][0] for name in ("blocks", "logits", "keys")] == ["1", "2.61", "128"]
+    tallies = shown.root.evaluate(READ)["tallies"]
+    assert {name: said for name, (said, _) in tallies.items()} == {
+        "blocks": "1", "logits": "2.61", "keys": "128",
+    }  # fmt: skip
     shown.set(tile="1×16")
     assert shown.root.evaluate(READ)["tallies"]["blocks"][0] == "2"
 
@@ -367,7 +370,9 @@ def test_a_link_sets_it(shown):
     assert shown.check() == {
         "tile": "4×4", "block": "4×W", "kernel_att": 7, "pixel": [11, 28], "step": 16,
     }  # fmt: skip
-    shown.page.evaluate("location.hash = '#program:tile=4x4&block=×&kernel_att=4&pixel=56,0&step=17'")
+    shown.page.evaluate(
+        "location.hash = '#program:tile=4x4&block=×&kernel_att=4&pixel=56,0&step=17'"
+    )
     shown.page.evaluate(TWO_FRAMES)
     assert shown.state() == ProgramExplorer().state()
 

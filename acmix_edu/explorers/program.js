@@ -140,7 +140,8 @@ function buildProgram(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width } = sizes, colours = floats(model.get("image"));
   const controls = controlsOf(model, sizes);
   const steps = player(controls.step, (step) => set({ step }), 900);
-  const maps = Object.fromEntries(Object.entries(TITLES).map(([n, title]) => [n, mapView(n, title)]));
+  const maps = Object.fromEntries(Object.entries(TITLES).map(([name, title]) =>
+    [name, mapView(name, title)]));
   maps.picture.photo({ data: colours, channels: COLOURS, height, width });
   const q = Float64Array.from(colourFeatures(colours), (f) => sizes.scaled * f);
   const rows = Object.fromEntries(Object.keys(TALLIES).map((name) => [name, tallyOf(name)]));
@@ -160,14 +161,13 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
   const { picture, logits, patch, ...tiles } = maps;
   const head = element("tr", {}, ...TABLE.map((name) => element("th", { scope: "col" }, name)));
   const table = element("table", {}, element("thead", {}, head), lines);
-  const tallies = element("div", { class: "tallies" }, ...Object.values(rows).map(({ box }) => box));
+  const boxesOf = (views) => Object.values(views).map(({ box }) => box);
   picture.box.dataset.aim = "tile block kernel_att pixel";
   return [element("div", { class: "board" },
     picture.box,
     element("div", { class: "work", "data-aim": "step" }, logits.box, patch.box,
-      element("div", {}, reading,
-        element("div", { class: "tiles" }, ...Object.values(tiles).map(({ box }) => box)))),
-    tallies,
+      element("div", {}, reading, element("div", { class: "tiles" }, ...boxesOf(tiles)))),
+    element("div", { class: "tallies" }, ...boxesOf(rows)),
     element("div", { class: "lines" }, heading, table, end))];
 }
 
@@ -361,8 +361,9 @@ function drawProgram(model, view) {
   drawLines(view, now);
   drawTallies(view, now);
   view.reading.textContent = readingOf(now);
-  return `A tile of ${sidewise(axes.map(({ tile }) => tile))} queries, windows of ${square(kernel)}: `
-    + `${met} of ${counted(needed, "block", "blocks")} met. Query ${tuple(pixel)}: `
+  return `A tile of ${sidewise(axes.map(({ tile }) => tile))} queries, windows of `
+    + `${square(kernel)}: ${met} of ${counted(needed, "block", "blocks")} met. `
+    + `Query ${tuple(pixel)}: `
     + view.reading.textContent;
 }
 

@@ -16,6 +16,7 @@ from acmix_edu.explorers.halo import HaloExplorer
 from acmix_edu.explorers.kernel import KernelExplorer
 from acmix_edu.explorers.mixing import MixingExplorer
 from acmix_edu.explorers.panel import SpeedPanel
+from acmix_edu.explorers.program import ProgramExplorer
 from acmix_edu.explorers.shift import ShiftExplorer
 from acmix_edu.explorers.training import TrainingExplorer
 from acmix_edu.explorers.unfold import UnfoldExplorer
@@ -30,6 +31,7 @@ __all__ = [
     "HaloExplorer",
     "KernelExplorer",
     "MixingExplorer",
+    "ProgramExplorer",
     "ShiftExplorer",
     "SpeedPanel",
     "TrainingExplorer",

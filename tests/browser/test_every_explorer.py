@@ -23,8 +23,9 @@ PLACES = [  # every explorer, on the page that shows it
     ("book/05_acmix", "walk"),
     ("book/06_resnet", "budget"),
     ("book/07_fast", "halo"),
-    ("book/10_convergence", "training"),
+    ("book/08_kernel", "program"),
     ("book/09_training", "denoise"),
+    ("book/10_convergence", "training"),
 ]
 EVENTS = 300
 USABLE = "input, select, button, [tabindex='0']"

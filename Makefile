@@ -14,7 +14,7 @@ OLDEST_PINS := 'torch==2.11.*' 'numpy==1.26.*' 'matplotlib==3.8.*' 'scikit-learn
   'ipywidgets==7.7.*' 'anywidget==0.9.0' 'safetensors==0.4.*'
 
 NEWEST := pytest pytest-xdist pyyaml onnx onnxscript onnxruntime
-PACKAGE_TESTS := tests -n 2 -q -o filterwarnings=default \
+PACKAGE_TESTS := tests -n 2 -q \
   --ignore tests/browser --ignore tests/test_site.py --ignore tests/test_light_pages.py
 
 .PHONY: help book serve test lint unit notebooks browser bench gpu runs bugs lab colab oldest newest strip clean
@@ -84,6 +84,8 @@ strip: $(READY) ## remove outputs and execution counts from the notebooks before
 colab: .venv-colab/.ready ## execute every notebook with the versions that Colab pins
 	@echo "== notebooks, with $(COLAB_PINS)"
 	OMP_NUM_THREADS=1 .venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env book -n 2 --dist loadfile -q
+
+oldest newest: export PYTEST_ADDOPTS := -o filterwarnings=default  # for the pytest in a test, too
 
 oldest: .venv-oldest/.ready ## the package's unit tests with the oldest versions that it allows
 	@echo "== unit tests, with $(OLDEST_PINS)"

@@ -17,9 +17,9 @@ from acmix_edu.fast import triton_attention
 
 
 def heads(image) -> list[torch.Tensor]:
-    """q, k of the last head of the book's module, and the colours, float64."""
+    """q, k of head 2 of the book's module, and the colours, float64."""
     q, k, _ = colour_acmix().project(colour_features(image)[None])
-    return [split_heads(f, 4)[0, -1].double() for f in (q, k)] + [image.double()]
+    return [split_heads(f, 4)[0, 2].double() for f in (q, k)] + [image.double()]
 
 
 def queries_of(explorer, sides):

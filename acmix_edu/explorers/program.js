@@ -166,7 +166,8 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
   return [element("div", { class: "board" },
     picture.box,
     element("div", { class: "work", "data-aim": "step" }, logits.box, patch.box,
-      element("div", {}, reading, element("div", { class: "tiles" }, ...boxesOf(tiles)))),
+      element("div", { class: "outputs" }, reading,
+        element("div", { class: "tiles" }, ...boxesOf(tiles)))),
     element("div", { class: "tallies" }, ...boxesOf(rows)),
     element("div", { class: "lines" }, heading, table, end))];
 }
@@ -263,7 +264,7 @@ function drawPatch({ maps: { patch }, data: { colours, height, width } }, now) {
   const read = blocks.slice(0, met).reduce((sum, { there }) => sum + there, 0);
   patch.say(`The ${counted(blocks.length, "block", "blocks")} of keys, of which ${met} met`);
   patch.note.replaceChildren(entryOf("window", "the window"),
-    `; ${counted(read, "key", "keys")} read${met < blocks.length ? ", grey: still to come" : ""}`);
+    `; ${counted(read, "key", "keys")} read${met < blocks.length ? ", grey: not yet" : ""}`);
 }
 
 // Before the first block, its place is blank.

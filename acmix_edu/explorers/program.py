@@ -15,14 +15,14 @@ TILES = ("1×16", "2×8", "4×4", "8×2", "16×1")  # of 16 queries, as many as 
 BLOCKS = ("8×16", "4×8", "2×16", "4×W")
 WINDOWS = (3, 5, 7, 9, 11, 13)
 MOST_STEPS = 16  # blocks of 4×8 for a tile of 1×16 with 13×13 windows
-SCALED = 2 * math.sqrt(SHARPNESS[-1])  # of the sharpest head that is set by hand
+SCALED = 2 * math.sqrt(SHARPNESS[2])  # of a head that is set by hand, not of the sharpest
 SMALLEST = -1e38  # the kernel's first maximum: −∞ less it is never NaN
 
 
 class ProgramExplorer(Explorer):
     r"""Follow one program of the GPU kernel: 16 queries meet the keys that they reach in blocks.
 
-    q and k are the colours of a photograph as the sharpest head of ``colour_acmix`` has them, v is
+    q and k are the colours of a photograph as head 2 of ``colour_acmix`` has them, v is
     the photograph itself: the output is smooth where colours are alike. With
     $\ell = q^\top k + \sqrt d\,\ln m$ and $c = \log_2 e/\sqrt d$, each block makes
 

@@ -69,7 +69,7 @@ class Wanted:
         (i, j), (y, x, rows, columns) = self.corner, block
         queries = f[:, i : i + self.tile[0], j : j + self.tile[1]].flatten(1)
         keys = f[:, y : y + rows, x : x + columns].flatten(1)
-        logits = 4 * SHARPNESS[-1] * queries.T @ keys / 2 + m.log()  # in base e
+        logits = 4 * SHARPNESS[2] * queries.T @ keys / 2 + m.log()  # in base e
         top = self.states[self.met]["top"][:, None] / 2
         return torch.where(m > 0, (logits - top).exp(), math.nan).numpy()
 
@@ -226,7 +226,7 @@ def check_words(read, wanted):
         for b in wanted.blocks[:met]
     )
     assert f"; {read_keys} key" in read["notes"][2]
-    assert ("still to come" in read["notes"][2]) == (met < blocks)
+    assert ("not yet" in read["notes"][2]) == (met < blocks)
     if met:
         hidden = float((wanted.counts(wanted.blocks[met - 1]) == 0).double().mean())
         said = re.search(r"window, (.*) %", read["notes"][1])[1]
@@ -270,7 +270,7 @@ def test_first_drawing_and_every_control(shown):
 def test_step_by_step_to_the_definition(shown):
     """The player ends at local attention, as the page draws it."""
     f, v = colour_features(shown.image).double(), shown.image.double()
-    q = 2 * SHARPNESS[-1] ** 0.5 * f
+    q = 2 * SHARPNESS[2] ** 0.5 * f
     truth = local_attention(q, q, v, 7)[:, 10:12, 24:32].permute(1, 2, 0).numpy()
     steps = [shown.check()["step"]]
     on = shown.root.get_by_role("button", name="One step on")

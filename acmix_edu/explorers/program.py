@@ -24,13 +24,14 @@ class ProgramExplorer(Explorer):
 
     q and k are the colours of a photograph as head 2 of ``colour_acmix`` has them, v is
     the photograph itself: the output is smooth where colours are alike. With
-    $\ell = q^\top k + \sqrt d\,\ln m$ and $c = \log_2 e/\sqrt d$, each block makes
+    $\ell = q^\top k + \sqrt d\,\log m$ and $c = \log_2 e/\sqrt d$, a block turns the running
+    maximum $t$ (``top``), denominator $s$ (``total``) and numerator $u$ (``average``) into
 
-    $$\begin{aligned} top' &= \max(top,\, \max\nolimits_o \ell_o), \quad
-    shrink = 2^{(top - top')c}, \quad w_o = 2^{(\ell_o - top')c} \\
-    total' &= total\cdot shrink + \sum\nolimits_o w_o, \quad
-    average' = average\cdot shrink + \sum\nolimits_o w_o v_o \end{aligned}$$
+    $$\begin{aligned} \hat t &= \max(t,\, \max_o \ell_o), \quad r = 2^{(t - \hat t)c}, \quad
+    w_o = 2^{(\ell_o - \hat t)c} \\
+    \hat s &= r s + \sum_o w_o, \quad \hat u = r u + \sum_o w_o v_o \end{aligned}$$
 
+    where $r$ is ``shrink``.
     After any block, average/total is attention to the keys met so far alone; after
     the last it is local attention.
 

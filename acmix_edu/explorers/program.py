@@ -27,13 +27,12 @@ class ProgramExplorer(Explorer):
     $\ell = q^\top k + \sqrt d\,\log m$ and $c = \log_2 e/\sqrt d$, a block turns the running
     maximum $t$ (``top``), denominator $s$ (``total``) and numerator $u$ (``average``) into
 
-    $$\begin{aligned} \hat t &= \max(t,\, \max_o \ell_o), \quad r = 2^{(t - \hat t)c}, \quad
-    w_o = 2^{(\ell_o - \hat t)c} \\
-    \hat s &= r s + \sum_o w_o, \quad \hat u = r u + \sum_o w_o v_o \end{aligned}$$
+    $$\begin{aligned} t' &= \max(t,\, \max_o \ell_o), \quad r = 2^{(t - t')c}, \quad
+    w_o = 2^{(\ell_o - t')c} \\
+    s' &= r s + \sum_o w_o, \quad u' = r u + \sum_o w_o v_o \end{aligned}$$
 
-    where $r$ is ``shrink``.
-    After any block, average/total is attention to the keys met so far alone; after
-    the last it is local attention.
+    where $r$ is ``shrink``. After any block, average/total is attention to the keys met so far
+    alone; after the last it is local attention.
 
     Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32: here d is 4 for
     q and k and 3 for v, no number is rounded to half precision, and ``ALIGN`` is 1, so that

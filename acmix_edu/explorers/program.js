@@ -347,9 +347,9 @@ function drawTallies({ rows }, { axes, kernel, needed }) {
   const read = covered.map((side, n) => Math.min(side, axes[n].size));
   rows.blocks.say(needed, `${counts.join(" × ")} of ${sidewise(blocks)} keys`);
   rows.logits.say(exact((needed * keys) / kernel ** 2),
-    `${needed} · ${keys} for each query, where k² = ${kernel ** 2} count`);
+    `${needed} · ${keys} a query, of which ${kernel ** 2} count`);
   rows.keys.say(read.reduce(product),
-    `${sidewise(read)}, once; ${QUERIES} windows on their own: ${QUERIES * kernel ** 2}`);
+    `${sidewise(read)}; ${QUERIES} windows apart: ${QUERIES * kernel ** 2}`);
 }
 
 function drawProgram(model, view) {

@@ -1,4 +1,4 @@
-"""Training that a reader can repeat: pictures, a small network, one loop. Chapter 09 and chapter 10 tell it.
+"""Training that a reader can repeat: pictures, a small network, one loop: chapter 09, chapter 10.
 
 ``python -m acmix_edu.training`` trains one network; ``python -m acmix_edu.training.runs``
 trains every arm on every task and writes the small files that the chapter reads;

@@ -237,8 +237,8 @@ def check_words(read, wanted):
 def check_tallies(read, wanted):
     for name, value in wanted.explorer.tallies().items():
         assert close(read["tallies"][name][0], value), name
-    assert read["tallies"]["keys"][1].endswith(f"on their own: {16 * wanted.k**2}")
-    assert read["tallies"]["logits"][1].endswith(f"where k² = {wanted.k**2} count")
+    assert read["tallies"]["keys"][1].endswith(f"windows apart: {16 * wanted.k**2}")
+    assert read["tallies"]["logits"][1].endswith(f"of which {wanted.k**2} count")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_the_composed_network_makes_the_same_colours(explorer):
     torch.testing.assert_close(result, denoiser(x))
 
 
-def test_what_chapter_8_says_of_the_rim_and_of_the_dark(explorer):
+def test_what_chapter_9_says_of_the_rim_and_of_the_dark(explorer):
     clean, noisy = held_out()
     explorer.moment, explorer.pixel = 19, (13, 12)
     dark = windows(clean, 7)[0, :, :, 13, 12].mean(0) < 0.25  # of the flower's rim

@@ -155,7 +155,7 @@ function buildProgram(model, { redraw, set }) {
   return view;
 }
 
-const TABLE = ["Block", "top", "shrink", "total", "average/total"];
+const TABLE = ["Block", "top·scale", "shrink", "total", "average/total"];
 
 function partsOf({ maps, rows, reading, end, lines, heading }) {
   const { picture, logits, patch, ...tiles } = maps;
@@ -323,8 +323,8 @@ function lineOf(n, state) {
   const swatch = state.total
     ? [element("span", { class: "swatch", style: `background: rgb(${levels.join(", ")})` }),
       ` ${out.map((level) => level.toFixed(2)).join(", ")}`] : ["–"];
-  const cells = [n, state.top === SMALLEST ? "−10³⁸" : figure(state.top), precise(state.shrink),
-    figure(state.total)];
+  const top = state.top === SMALLEST ? "−7·10³⁷" : figure(state.top * SCALE);
+  const cells = [n, top, precise(state.shrink), figure(state.total)];
   return element("tr", {}, ...cells.map((text) => element("td", {}, text)),
     element("td", {}, ...swatch));
 }
@@ -332,13 +332,15 @@ function lineOf(n, state) {
 // The keys of its window that the query has met, and how much weight they have in the end.
 function readingOf({ blocks, states, met, query, kernel }) {
   const all = kernel ** 2, last = states.at(-1)[query], now = states[met][query];
-  const seen = blocks.slice(0, met).reduce((sum, { counts, keys }) =>
-    sum + counts.subarray(query * keys, (query + 1) * keys).reduce((a, b) => a + b, 0), 0);
-  if (seen === all) return `The query has met all ${all} keys of its window: this is its output.`;
-  if (!seen) return `The query has met none of the ${all} keys of its window: no output yet.`;
+  const times = blocks.map(({ counts, keys }) => counts.subarray(query * keys, (query + 1) * keys));
+  const seen = times.slice(0, met).reduce((sum, some) => some.reduce((a, b) => a + b, sum), 0);
+  const mirrored = times.some((some) => some.some((m) => m > 1)) ? ", mirror images counted" : "";
+  const window = `${all} keys of its window${mirrored}`;
+  if (seen === all) return `The query has met all ${window}: this is its output.`;
+  if (!seen) return `The query has met none of the ${window}: no output yet.`;
   const share = 2 ** (lseOf(now) - lseOf(last));
-  return `The query has met ${seen} of the ${all} keys of its window, ${percent(share)} of all `
-    + "weight. Their softmax is not yet its output.";
+  return `The query has met ${seen} of the ${window}, ${percent(share)} of all weight. `
+    + "Their softmax is not yet its output.";
 }
 
 function drawTallies({ rows }, { axes, kernel, needed }) {
@@ -347,9 +349,9 @@ function drawTallies({ rows }, { axes, kernel, needed }) {
   const read = covered.map((side, n) => Math.min(side, axes[n].size));
   rows.blocks.say(needed, `${counts.join(" × ")} of ${sidewise(blocks)} keys`);
   rows.logits.say(exact((needed * keys) / kernel ** 2),
-    `${needed} · ${keys} a query, of which ${kernel ** 2} count`);
+    `${needed} · ${keys} a query; its window has ${kernel ** 2}`);
   rows.keys.say(read.reduce(product),
-    `${sidewise(read)}; ${QUERIES} windows apart: ${QUERIES * kernel ** 2}`);
+    `${sidewise(read)}; ${QUERIES} separate windows: ${QUERIES * kernel ** 2}`);
 }
 
 function drawProgram(model, view) {

@@ -34,9 +34,10 @@ class ProgramExplorer(Explorer):
     where $r$ is ``shrink``. After any block, average/total is attention to the keys met so far
     alone; after the last it is local attention.
 
-    Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32: here d is 4 for
-    q and k and 3 for v, no number is rounded to half precision, and ``ALIGN`` is 1, so that
-    blocks begin at the first key that is reached.
+    Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32 (in half
+    precision on compute capability 7.5, 4×16): here d is 4 for q and k and 3 for v, no number is
+    rounded to half precision, and ``ALIGN`` is 1, so that blocks begin at the first key that is
+    reached.
 
     Args:
         image: your own, floats from 0 to 1 ``[3, H, W]``, at most 128×128 pixels. Left out, it is

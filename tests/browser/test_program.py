@@ -17,6 +17,7 @@ from acmix_edu.explorers import ProgramExplorer
 from acmix_edu.explorers.program import BLOCKS, MOST_STEPS, TILES, WINDOWS
 from acmix_edu.fast import multiplicity
 
+SCALE = math.log2(math.e) / 2  # √d is 2
 READ = """(root) => {
   const numbers = (node, ...names) => names.map((name) => Number(node.getAttribute(name)));
   const list = (what, read) => [...root.querySelectorAll(what)].map(read);
@@ -144,8 +145,7 @@ class Wanted:
 
     def share(self):
         """The part that the keys met have of all weight in the end."""
-        scale = math.log2(math.e) / 2
-        lse = [s["top"][self.query] * scale + s["total"][self.query].log2()
+        lse = [s["top"][self.query] * SCALE + s["total"][self.query].log2()
                for s in (self.states[self.met], self.states[-1])]  # fmt: skip
         return float((lse[0] - lse[1]).exp2()), float(lse[1])
 
@@ -187,7 +187,7 @@ def check_lines(read, wanted):
     assert [int(line[0]) for line in read["lines"]] == list(shown)
     for n, line, swatch in zip(shown, read["lines"], read["swatches"], strict=True):
         top, shrink, total = (wanted.states[n][x][wanted.query] for x in ("top", "shrink", "total"))
-        assert line[1] == "−10³⁸" if top == -1e38 else close(line[1], top)
+        assert line[1] == "−7·10³⁷" if top == -1e38 else close(line[1], top * SCALE)
         assert close(line[2], shrink) and close(line[3], total)
         if not total:
             assert line[4] == "–" and swatch is None
@@ -212,8 +212,11 @@ def check_words(read, wanted):
     assert [int(x) for x in stripes] == list(range(block[3], keys, block[3]))
     seen, all_keys = wanted.seen(), wanted.k**2
     share = re.search(r"(less than 1|more than 99|\d+) % of all", read["reading"])
+    repeated = any((wanted.counts(b)[wanted.query] > 1).any() for b in wanted.blocks)
+    mirrored = ", mirror images counted" if repeated else ""
     if seen == all_keys:
-        assert f"met all {all_keys} keys of its window: this is its output" in read["reading"]
+        said = f"met all {all_keys} keys of its window{mirrored}: this is its output"
+        assert said in read["reading"]
     elif not seen:
         assert f"met none of the {all_keys} keys" in read["reading"]
     else:
@@ -237,8 +240,8 @@ def check_words(read, wanted):
 def check_tallies(read, wanted):
     for name, value in wanted.explorer.tallies().items():
         assert close(read["tallies"][name][0], value), name
-    assert read["tallies"]["keys"][1].endswith(f"windows apart: {16 * wanted.k**2}")
-    assert read["tallies"]["logits"][1].endswith(f"of which {wanted.k**2} count")
+    assert read["tallies"]["keys"][1].endswith(f"separate windows: {16 * wanted.k**2}")
+    assert read["tallies"]["logits"][1].endswith(f"its window has {wanted.k**2}")
 
 
 @pytest.fixture

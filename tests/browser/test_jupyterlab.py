@@ -29,6 +29,7 @@ from test_attention_page import Attention
 from test_halo import Halo
 from test_kernel import Kernel
 from test_mixing import Mixing
+from test_program import Program
 from test_shift_page import Shift
 from test_unfold import Unfold
 from test_walk import Walk
@@ -78,6 +79,7 @@ VIEWS = {
     "halo": Halo,
     "kernel": Kernel,
     "mixing": Mixing,
+    "program": Program,
     "shift": Shift,
     "training": Training,
     "unfold": Unfold,

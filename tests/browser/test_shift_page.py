@@ -366,6 +366,7 @@ def test_sliders_go_as_far_as_the_map(chapter):
     chapter.check()
     assert chapter.control("dx").input_value() == "8"
     chapter.set(map="numbers")
+    chapter.page.evaluate(TWO_FRAMES)
     for trait, key, end in (("dx", "Home", -5), ("dy", "End", 5)):
         chapter.control(trait).press(key)
         chapter.follow()

@@ -34,67 +34,50 @@ class OnePath(ACmix):
         return rate.type_as(out) * out  # in the path's dtype, as ACmix.mix
 
 
-def _acmix(before: int, planes: int, window: int) -> ACmix:
-    return ACmix(before, planes, kernel_att=window, head=HEADS)
+RATES = ("rate1", "rate2")  # α and β
 
 
-def _lost(before: int, planes: int, window: int) -> ACmix:
-    """As in the published ResNet, whose constructor draws every convolution's weight again."""
-    module = _acmix(before, planes, window)
-    nn.init.kaiming_normal_(module.dep_conv.weight, mode="fan_out", nonlinearity="relu")
-    return module
+def _mixed(alpha: float = 0.5, beta: float = 0.5, lost: bool = False, held: tuple[str, ...] = ()):
+    """Make an arm of ACmix. What is ``held`` does not learn.
 
+    ``lost``: ``dep_conv`` begins with random numbers instead of shifts, as in the published ResNet,
+    whose constructor draws every convolution's weight again.
+    """
 
-def _small_beta(before: int, planes: int, window: int) -> ACmix:
-    """The shift kernels, but a convolution path that begins at a quarter of its usual size."""
-    module = _acmix(before, planes, window)
-    module.rate2.data.fill_(0.125)
-    return module
+    def make(before: int, planes: int, window: int) -> ACmix:
+        module = ACmix(before, planes, kernel_att=window, head=HEADS)
+        module.rate1.data.fill_(alpha)
+        module.rate2.data.fill_(beta)
+        if lost:
+            shifts = module.dep_conv.weight
+            nn.init.kaiming_normal_(shifts, mode="fan_out", nonlinearity="relu")
+        for name in held:
+            module.get_parameter(name).requires_grad_(False)
+        return module
 
-
-def _fixed_shifts(before: int, planes: int, window: int) -> ACmix:
-    module = _acmix(before, planes, window)
-    module.dep_conv.weight.requires_grad_(False)
-    return module
-
-
-def _held(module: ACmix) -> ACmix:
-    for rate in (module.rate1, module.rate2):
-        rate.requires_grad_(False)
-    return module
-
-
-def _loud_alpha(before: int, planes: int, window: int) -> ACmix:
-    """The ratio of small-beta with a large α: β begins at ½ and moves as slowly as in acmix."""
-    module = _acmix(before, planes, window)
-    module.rate1.data.fill_(2.0)
-    return module
-
-
-def _loud_random(before: int, planes: int, window: int) -> ACmix:
-    """The random kernels of lost-init in a path as loud as that of acmix."""
-    module = _lost(before, planes, window)
-    module.rate2.data.fill_(1.5)
-    return module
+    return make
 
 
 ARMS = {
     "conv3x3": lambda before, planes, window: nn.Conv2d(before, planes, 3, padding=1),
     "attention": lambda before, planes, window: OnePath(before, planes, window, "attention"),
     "convolution": lambda before, planes, window: OnePath(before, planes, window, "convolution"),
-    "acmix": _acmix,
-    "lost-init": _lost,
-    "small-beta": _small_beta,
-    "fixed-shift": _fixed_shifts,
-    "half-half": lambda before, planes, window: _held(_acmix(before, planes, window)),
+    "acmix": _mixed(),
+    "lost-init": _mixed(lost=True),
+    "small-beta": _mixed(beta=0.125),
+    "fixed-shift": _mixed(held=("dep_conv.weight",)),
+    "half-half": _mixed(held=RATES),
 }
 
 # Recorded on match alone: the ratio of small-beta in two other ways, and loud random kernels.
 CONTROLS = {
-    "loud-alpha": _loud_alpha,
-    "quiet-held": lambda before, planes, window: _held(_small_beta(before, planes, window)),
-    "loud-random": _loud_random,
+    "loud-alpha": _mixed(alpha=2.0),  # β begins at ½ and moves as slowly as in acmix
+    "quiet-held": _mixed(beta=0.125, held=RATES),
+    "loud-random": _mixed(beta=1.5, lost=True),  # as loud as the path of acmix
 }
+
+# Those that mix two paths.
+MIXING = [arm for arm in ARMS | CONTROLS if arm not in ("conv3x3", "attention", "convolution")]
 
 
 class Block(nn.Module):

@@ -1,8 +1,9 @@
 """Which task needs which path? Every arm on every task, ten seeds; the records go to files.
 
-The controls, too, on the task "match" alone.
+The controls, too, on the task "match" alone. What these made likely there was then put to ten
+fresh seeds of all arms that have both paths: the record "match-again".
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about two and a
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about three and a
 half hours; a run that is already in its file is not repeated, so the command may be stopped.
 """
 
@@ -18,12 +19,12 @@ import torch
 
 from acmix_edu.training.data import load
 from acmix_edu.training.loop import Plan, train, write_whole
-from acmix_edu.training.network import ARMS, CONTROLS, WIDTHS, WINDOWS
+from acmix_edu.training.network import ARMS, CONTROLS, MIXING, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
 
 EPOCHS = {"match": 6, "mixture": 4, "texture": 2, "digits": 5, "rotation": 4}
-SEEDS = range(10)
-CONTROLLED = "match"
+SEEDS, FRESH = range(10), range(10, 20)
+CONTROLLED, AGAIN = "match", "match-again"
 RECORDS = Path(__file__).parent / "records"
 
 
@@ -43,9 +44,9 @@ def _rounded(records: list[dict]) -> list[dict]:
     return [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in records]
 
 
-def run_task(task: str, seed: int, arms: Iterable[str]) -> None:
-    """Make the runs of a task and a seed that its file does not hold."""
-    file, data = RECORDS / f"{task}.json", load(task)
+def run_task(task: str, seed: int, arms: Iterable[str], record: str | None = None) -> None:
+    """Make the runs of a task and a seed that its file, or that of ``record``, does not hold."""
+    file, data = RECORDS / f"{record or task}.json", load(task)
     result = {"task": task, "train": len(data.train_y), "test": len(data.test_y),
               "classes": data.classes, "widths": WIDTHS, "windows": WINDOWS,
               "torch": torch.__version__, "machine": platform.machine(), "runs": []}  # fmt: skip
@@ -70,7 +71,7 @@ def _write(file: Path, result: dict) -> None:
 
 
 def records(task: str) -> dict:
-    """Return the recorded runs of a task; "summary" holds the last test accuracies by arm.
+    """Return the recorded runs of a task, or "match-again"; "summary" holds the last accuracies.
 
     Example:
         >>> sorted(records("texture")["summary"])[:3]
@@ -100,9 +101,11 @@ def main() -> None:
     for seed in SEEDS:
         for task in EPOCHS:
             run_task(task, seed, [*ARMS, *(CONTROLS if task == CONTROLLED else ())])
-    for task in EPOCHS:
+    for seed in FRESH:
+        run_task(CONTROLLED, seed, MIXING, AGAIN)
+    for task in (*EPOCHS, AGAIN):
         for arm, v in records(task)["summary"].items():
-            print(f"{task:8} {arm:12} {v['mean']:6.1%}  ({v['lowest']:.1%} … {v['highest']:.1%})")
+            print(f"{task:11} {arm:12} {v['mean']:6.1%}  ({v['lowest']:.1%} … {v['highest']:.1%})")
 
 
 if __name__ == "__main__":

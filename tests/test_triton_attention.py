@@ -172,7 +172,6 @@ def test_why_not_is_raised():
     q, weight = torch.zeros(1, 1, 4, 3, 3), torch.zeros(4, 3, 3, 3)
     for call in (
         lambda: local_attention(q, q, q, 3),
-        lambda: triton_convolution.grouped_convolution(q, q, q, weight),
         lambda: grouped_convolution(q, q, q, weight, backend="triton"),
     ):
         with pytest.raises(RuntimeError, match="needs a CUDA device"):

@@ -18,12 +18,12 @@ from acmix_edu import ACmix, split_heads
 from acmix_edu import local_attention as plain_attention
 from acmix_edu.fast import grouped_convolution, triton_banded, triton_convolution
 from acmix_edu.fast.triton_attention import local_attention
-from acmix_edu.fast.triton_convolution import grouped_convolution as by_kernel
 
 CPU = torch.device("cpu")
 FORWARD = torch.ops.acmix_edu.local_attention.default
 CONVOLUTION = torch.ops.acmix_edu.grouped_convolution.default
 BACKWARD = torch.ops.acmix_edu.local_attention_backward.default
+CONVOLUTION_BACKWARD = torch.ops.acmix_edu.grouped_convolution_backward.default
 # NumPy, which stands in for the GPU, reports what a GPU does not: 0/0 in pixels outside the map.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -350,6 +350,10 @@ def check_convolution(size, kernel_size, stride, layout, seed, dtype=torch.float
         assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
 
 
+def by_kernel(q, k, v, weight, stride=1):
+    return grouped_convolution(q, k, v, weight, stride, backend="triton")
+
+
 def by_torch(q, k, v, weight, stride):
     return grouped_convolution(q, k, v, weight, stride, backend="halo")
 
@@ -429,11 +433,37 @@ def test_convolution_is_known_to_pytorch():
         inputs = [f.float() for f in maps((1, 2, 3, 3, 4), layout)]
         inputs = [f.requires_grad_() for f in (*inputs, torch.randn(6, 6, 3, 3))]
         torch.library.opcheck(CONVOLUTION, (*inputs, 2))
+        out, inputs = CONVOLUTION(*inputs, 2), [f.detach() for f in inputs]
+        for asked in ((True, False), (False, True)):
+            torch.library.opcheck(CONVOLUTION_BACKWARD, (torch.ones_like(out), *inputs, 2, *asked))
+    inputs = [f.requires_grad_() for f in inputs]
     compiled = torch.compile(by_kernel, backend="aot_eager", fullgraph=True)
     out, expected = compiled(*inputs), by_kernel(*inputs)
     torch.testing.assert_close(out, expected)
     for a, b in zip(*(torch.autograd.grad(f.sum(), inputs) for f in (out, expected)), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("frozen", "left"), [("weight", "convolve"), ("maps", "weight_gradient")])
+def test_convolution_with_frozen_parameters(frozen, left, dtype, monkeypatch):
+    """What no one asks for is not computed: half of the backward pass."""
+    q, k, v = torch.randn(3, 1, 2, 4, 3, 5).to(dtype)
+    weight = torch.randn(8, 6, 3, 3).to(dtype)
+    learnt = [weight] if frozen == "maps" else [q, v]
+    out = by_kernel(*(f.requires_grad_(any(f is g for g in learnt)) for f in (q, k, v, weight)))
+    calls = []
+    for module in (triton_convolution, triton_banded):
+        for name in ("convolve", "weight_gradient"):
+            run = getattr(module, name)
+            monkeypatch.setattr(
+                module, name, lambda *a, f=run, n=name, **key: calls.append(n) or f(*a, **key)
+            )
+    grads = torch.autograd.grad(out.sum(), learnt)
+    assert calls == [left]
+    expected = torch.autograd.grad(by_torch(q, k, v, weight, 1).sum(), learnt)
+    for a, b in zip(grads, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=2e-2)
 
 
 def test_convolution_under_autocast():

@@ -25,6 +25,7 @@ from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.triton_base import (
     capability,
     cast_to,
+    empty_map,
     in_aligns,
     kernel,
     no_triton,
@@ -405,15 +406,9 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
         )  # fmt: skip
 
 
-def empty_like(f: torch.Tensor) -> torch.Tensor:
-    """Return an empty map ``[B, N, d, ·, ·]``, without gaps, that is channels-last where f is."""
-    order = (0, 3, 4, 1, 2) if f.stride(2) == 1 else (0, 1, 2, 3, 4)
-    return torch.empty_permuted(f.shape, order, dtype=f.dtype, device=f.device)
-
-
 def forward_outputs(q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor]:
     """Allocate the output and, for each query, the logarithm of the softmax's denominator."""
-    return empty_like(q), q.new_empty(*q.shape[:2], *q.shape[3:], dtype=torch.float32)
+    return empty_map(q.shape, q), q.new_empty(*q.shape[:2], *q.shape[3:], dtype=torch.float32)
 
 
 def forward(q, k, v, *window):
@@ -425,7 +420,7 @@ def forward(q, k, v, *window):
 
 def backward_outputs(grad_out, q, k, v, *_) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Allocate the gradients of q, k and v."""
-    return empty_like(q), empty_like(k), empty_like(v)
+    return empty_map(q.shape, q), empty_map(k.shape, k), empty_map(v.shape, v)
 
 
 def backward(grad_out, q, k, v, out, lse, *window):

@@ -92,6 +92,17 @@ def no_triton(f: torch.Tensor) -> str | None:
     return no_driver()
 
 
+def empty_map(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Return an empty map ``[B, N, d, H, W]``, without gaps, in the memory format of ``like``."""
+    order = (0, 3, 4, 1, 2) if is_channels_last(like) else (0, 1, 2, 3, 4)
+    return torch.empty_permuted(shape, order, dtype=like.dtype, device=like.device)
+
+
+def is_channels_last(f: torch.Tensor) -> bool:
+    """Do the features of a pixel lie side by side in a map ``[B, N, d, H, W]``?"""
+    return f.stride(2) == 1 < f.shape[2]
+
+
 def power_of_two(n: int) -> int:
     """The smallest power of two that is not below n."""
     return 1 << (n - 1).bit_length()
@@ -151,13 +162,13 @@ def kernel_runs(backend: str | None, why_not, q, k, v) -> bool:
     return reason is None
 
 
-def _no_second_gradients(ctx, *_):
+def no_second_gradients(*_):
     raise NotImplementedError(
-        'the Triton kernels have no second derivatives; take them with backend="unfold".'
+        'the fast forms have no second derivatives; take them with backend="unfold".'
     )
 
 
-def register(name, arguments, run, allocate, differentiate=_no_second_gradients, keep=None) -> None:
+def register(name, arguments, run, allocate, differentiate=no_second_gradients, keep=None) -> None:
     """Make a function known to PyTorch: to autograd, torch.compile and fake tensors."""
     torch.library.define(name, arguments)
     torch.library.impl(name, ("cpu", "cuda"), run)  # on the CPU only Triton's interpreter can run

@@ -17,6 +17,8 @@ from torch.utils.flop_counter import register_flop_formula
 from acmix_edu.fast import triton_banded
 from acmix_edu.fast.triton_base import (
     cast_to,
+    empty_map,
+    is_channels_last,
     kernel,
     no_triton,
     power_of_two,
@@ -157,11 +159,6 @@ def weight_gradient(maps, grad_out, size: int, stride: int) -> torch.Tensor:
     return parts
 
 
-def is_channels_last(f: torch.Tensor) -> bool:
-    """Do the features of a pixel lie side by side in a map ``[B, N, d, ·, ·]``?"""
-    return f.stride(2) == 1 < f.shape[2]
-
-
 def heads_first(out: torch.Tensor, heads: int) -> torch.Tensor:
     """View ``[B, d·N, ·, ·]``, dimension-major, as ``[B, N, d, ·, ·]``."""
     return out.unflatten(1, (-1, heads)).transpose(1, 2)
@@ -189,31 +186,36 @@ def forward(q, k, v, weight, stride):
     return out
 
 
-def backward_outputs(grad_out, q, k, v, weight, stride) -> tuple[torch.Tensor, torch.Tensor]:
-    """Allocate the gradients of q, k, v, side by side ``[B, 3N, d, H, W]``, and of the weight."""
+def backward_outputs(grad_out, q, k, v, weight, stride, of_maps, of_weight):
+    """Allocate the gradients of q, k, v, side by side ``[B, 3N, d, H, W]``, and of the weight.
+
+    One that is not asked for is empty.
+    """
     batch, heads, *others = q.shape
-    order = (0, 3, 4, 1, 2) if is_channels_last(q) else (0, 1, 2, 3, 4)
-    shape = batch, 3 * heads, *others
-    grads = torch.empty_permuted(shape, order, dtype=q.dtype, device=q.device)
-    return grads, torch.empty_like(weight)
+    grads = empty_map((batch * of_maps, 3 * heads, *others), q)
+    return grads, torch.empty_like(weight[: len(weight) * of_weight])
 
 
-def backward(grad_out, q, k, v, weight, stride):
-    """Return the gradients of q, k, v, side by side, and of the weight."""
-    grads, grad_weight = backward_outputs(grad_out, q, k, v, weight, stride)
+def backward(grad_out, q, k, v, weight, stride, of_maps, of_weight):
+    """Return the gradients of q, k, v, side by side, and of the weight, as far as asked for."""
+    grads, grad_weight = backward_outputs(grad_out, q, k, v, weight, stride, of_maps, of_weight)
     if not grad_out.numel():
         return grads, grad_weight.zero_()
     heads, size = q.shape[1], weight.shape[-1]
     grad_out = heads_first(grad_out, heads)
     by_dimension = weight.unflatten(0, (q.shape[2], heads))  # [d, N, 3N, k, k]
     task = (grad_out,), by_dimension.transpose(1, 2), grads
-    if triton_banded.suits(q, size, stride):
+    banded = triton_banded.suits(q, size, stride)
+    if of_maps and banded:
         triton_banded.convolve(*task, turned=True)
-        parts = triton_banded.weight_gradient((q, k, v), grad_out, size)
-    else:
+    elif of_maps:
         convolve(*task, stride, turned=True)
+    if of_weight and banded:
+        parts = triton_banded.weight_gradient((q, k, v), grad_out, size)
+    elif of_weight:
         parts = weight_gradient((q, k, v), grad_out, size, stride)
-    grad_weight.copy_(parts.sum(0).view_as(grad_weight))
+    if of_weight:
+        grad_weight.copy_(parts.sum(0).view_as(grad_weight))
     return grads, grad_weight
 
 
@@ -224,8 +226,10 @@ def _keep(ctx, inputs, output):
 
 def _gradients(ctx, grad_out):
     backward_op = torch.ops.acmix_edu.grouped_convolution_backward.default
-    grads, grad_weight = backward_op(grad_out, *ctx.saved_tensors, ctx.stride)
-    return *grads.chunk(3, dim=1), grad_weight, None
+    of_maps, of_weight = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[3]
+    grads, grad_weight = backward_op(grad_out, *ctx.saved_tensors, ctx.stride, of_maps, of_weight)
+    grads = grads.chunk(3, dim=1) if of_maps else [None] * 3
+    return *grads, grad_weight if of_weight else None, None
 
 
 register(
@@ -235,8 +239,8 @@ register(
 )  # fmt: skip
 register(
     "acmix_edu::grouped_convolution_backward",
-    "(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor weight, int stride) "
-    "-> (Tensor, Tensor)",
+    "(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor weight, int stride, "
+    "bool of_maps, bool of_weight) -> (Tensor, Tensor)",
     backward, backward_outputs,
 )  # fmt: skip
 
@@ -247,30 +251,15 @@ def _operations(q, k, v, weight, stride, *_, out_shape, **__) -> int:
 
 
 @register_flop_formula(torch.ops.acmix_edu.grouped_convolution_backward)
-def _operations_backward(grad_out, q, k, v, weight, *_, **__) -> int:
-    return 4 * grad_out[0] * grad_out[2:].numel() * weight.numel()
-
-
-def grouped_convolution(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weight: torch.Tensor, stride: int = 1
-) -> torch.Tensor:
-    """As :func:`~acmix_edu.fast.convolution.grouped_convolution`, in Triton.
-
-    Returns:
-        ``[B, d·N, H', W']``; 3·k_c²·N multiply-adds a pixel and channel. Kept for the backward
-        pass: q, k, v and the weight.
-
-    Raises:
-        RuntimeError: with the sentence of :func:`why_not`.
-        NotImplementedError: for second derivatives.
-    """
-    if reason := why_not(q, k, v):
-        raise RuntimeError(reason)
-    return run(q, k, v, weight, stride)
+def _operations_backward(grad_out, q, k, v, weight, stride, of_maps, of_weight, **__) -> int:
+    return 2 * (of_maps + of_weight) * grad_out[0] * grad_out[2:].numel() * weight.numel()
 
 
 def run(q, k, v, weight, stride) -> torch.Tensor:
-    """As :func:`grouped_convolution`, of what was checked."""
+    """As :func:`acmix_edu.fast.grouped_convolution`, of what was checked.
+
+    Kept for the backward pass: q, k, v and the weight.
+    """
     dtype = cast_to(q)
     tensors = (f.to(dtype) for f in (q, k, v, weight))
     return torch.ops.acmix_edu.grouped_convolution.default(*tensors, stride)

@@ -29,6 +29,9 @@ from acmix_edu.checks import (
 from acmix_edu.depthwise import LearnableShift
 from acmix_edu.fast.triton_base import is_recorded
 
+STAGES = ("forward", "project", "position_term", "attention_path", "convolution_path", "mix")
+LAYERS = ("conv1", "conv2", "conv3", "conv_p", "fc", "dep_conv")
+
 READ_AS_CONV2D = (
     "ACmix({0}, {1}, 3, {2}, 1) has kernel_att=3, head={2} and kernel_conv=1, with which the "
     "convolution path sees a single pixel; nn.Conv2d would read kernel_size, stride and padding. "
@@ -159,7 +162,7 @@ class ACmix(nn.Module):
     def position_term(self, q: torch.Tensor) -> torch.Tensor:
         """Position features ``[1, d, H, W]``: a 1×1 convolution of the position map."""
         self._check_input("q", q, self.out_planes)
-        loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)
+        loc = position_map(*q.shape[-2:], dtype=self.rate1.dtype, device=q.device)
         return self.conv_p(loc)
 
     def attention_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -278,7 +281,11 @@ class ACmix(nn.Module):
 
         Returns:
             ``[out_planes, in_planes, k_c, k_c]``, for ``F.conv2d`` with padding k_c // 2.
+
+        Raises:
+            TypeError: a layer does more than its weight says, as an adapter in its place does.
         """
+        refuse_other_layers(self)
         projections = torch.cat([c.weight for c in (self.conv1, self.conv2, self.conv3)])
         stacked = projections.reshape(3 * self.head, self.head_dim, self.in_planes)
         light = torch.einsum("tm,mei->eti", self.fc.weight.flatten(1), stacked)
@@ -303,7 +310,9 @@ class ACmix(nn.Module):
 
         Raises:
             ValueError: x holds more than one image, or (i, j) is outside the output.
+            TypeError: as :meth:`convolution_kernel`.
         """
+        refuse_other_layers(self)
         self._check_input("x", x, self.in_planes)
         i, j = whole_number("i", i, least=0), whole_number("j", j, least=0)
         if x.shape[0] != 1:
@@ -352,6 +361,28 @@ def computes_as_usual(layer: nn.Module) -> bool:
     """Has it the forward of ``nn.Conv2d`` or ``LearnableShift``, as parametrized layers have?"""
     usual = type(layer).forward in (nn.Conv2d.forward, LearnableShift.forward)
     return usual and "forward" not in vars(layer)
+
+
+def refuse_other_layers(module: ACmix) -> None:
+    """Raise unless the weights of the layers say all that they do."""
+    for name in LAYERS:
+        layer = getattr(module, name)
+        if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
+            raise TypeError(
+                f"module.{name} must compute what that of ACmix does, but a "
+                f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
+                "into the weights first."
+            )
+
+
+def refuse_other_stages(module: ACmix) -> None:
+    """Raise if a subclass, or this module alone, computes something else than ACmix."""
+    for name in STAGES:
+        if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
+            raise TypeError(
+                f"module must compute what ACmix does, but {type(module).__name__} has a "
+                f"{name} of its own; put what it adds into a module around an ACmix."
+            )
 
 
 def copied(module: nn.Module) -> nn.Module:

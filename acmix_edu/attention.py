@@ -116,7 +116,7 @@ def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 
     stride, dilation = whole_number("stride", stride), whole_number("dilation", dilation)
     if f.dim() < 3 or 0 in f.shape[-3:]:
         raise ValueError(
-            f"the map must have the shape [..., C, H, W] with no side 0, but {list(f.shape)} came."
+            f"f must have the shape [..., C, H, W] with no side 0, but {list(f.shape)} came."
         )
     padded = reflect_pad(f, dilation * (k // 2))
     size = (len(range(0, f.shape[-2], stride)), len(range(0, f.shape[-1], stride)))
@@ -124,7 +124,7 @@ def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 
     return copies.reshape(*f.shape[:-2], k * k, *size)
 
 
-def position_map(height: int, width: int, dtype=None, device=None) -> torch.Tensor:
+def position_map(height: int, width: int, *, device=None, dtype=None) -> torch.Tensor:
     """Return the position of every pixel, ``[1, 2, H, W]``.
 
     Channel 0 runs from −1 to 1 along each row, channel 1 from −1 to 1 down each column, so the
@@ -179,7 +179,8 @@ def local_attention_weights(
 
     Raises:
         TypeError: a map is not a floating-point tensor, or the maps' dtypes differ.
-        ValueError: the shapes of q and k differ, pe does not fit q, or kernel_size is even.
+        ValueError: the shapes or devices of q and k differ, pe does not fit q, or kernel_size is
+            even.
 
     Example:
         >>> a = local_attention_weights(torch.randn(4, 5, 5), torch.randn(4, 5, 5), 3)
@@ -235,6 +236,7 @@ def aggregate(
         torch.Size([3, 5, 5])
     """
     floating("weights", weights)
+    floating("v", v)
     values = windows(v, kernel_size, stride, dilation)
     if weights.shape[-3:] != values.shape[-3:]:
         raise ValueError(
@@ -383,7 +385,7 @@ def patchwise_attention(
     keys = windows(k, kernel_size).transpose(-4, -3).flatten(-4, -3)
     weights = phi(torch.cat([q, keys], dim=-3))
     due = [*q.shape[:-3], kernel_size**2, *q.shape[-2:]]
-    if list(floating("what phi returns", weights).shape) != due:
+    if list(floating("phi(...)", weights).shape) != due:
         raise ValueError(
             f"phi must return {due}, a weight for every key of the window, but "
             f"{list(weights.shape)} came."

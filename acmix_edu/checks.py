@@ -95,9 +95,11 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
             mend = "let torch.fx take the module for a leaf, or use torch.export"
         raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came; {mend}.")
     if not x.is_floating_point():
+        mend = f"convert it with {name}.float()"
+        if x.is_complex():
+            mend = f"take {name}.abs() or {name}.real"
         raise TypeError(
-            f"{name} must hold floating-point numbers, but its dtype is {x.dtype}; "
-            f"convert it with {name}.float()."
+            f"{name} must hold floating-point numbers, but its dtype is {x.dtype}; {mend}."
         )
     if x.layout != torch.strided or x.is_nested:
         raise TypeError(

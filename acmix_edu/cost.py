@@ -182,12 +182,12 @@ def acmix_cost(
 def model_cost(
     model: nn.Module, height: int = 224, width: int = 224, channels: int = 3
 ) -> dict[str, Cost]:
-    """Return the cost of every Conv2d, Linear, BatchNorm2d and ACmix of a network, by name.
+    """Return the cost of every Conv2d, Linear, BatchNorm2d, LearnableShift and ACmix, by name.
 
-    Layers of other kinds are not counted. The network runs once on the meta device, where nothing
-    is computed, to learn the sizes. As in the tables of most papers, multiply-adds are those of
-    convolutions, linear layers and attention; batch norm counts its parameters only. A subclass of
-    ACmix counts as an ACmix, whatever it leaves out or adds.
+    Layers of other kinds are not counted. A copy of the network runs once on the meta device,
+    where nothing is computed, to learn the sizes. As in the tables of most papers, multiply-adds
+    are those of convolutions, linear layers and attention; batch norm counts its parameters only. A
+    subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
 
     Args:
         model: takes ``[1, channels, height, width]``. It is left as it is.

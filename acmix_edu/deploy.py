@@ -5,7 +5,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
-from acmix_edu.acmix import ACmix, computes_as_usual, copied, is_hooked
+from acmix_edu.acmix import (
+    LAYERS,
+    ACmix,
+    copied,
+    is_hooked,
+    refuse_other_layers,
+    refuse_other_stages,
+)
 from acmix_edu.attention import position_map
 from acmix_edu.checks import alike, feature_map, pair
 from acmix_edu.fast.halo import is_known
@@ -13,8 +20,6 @@ from acmix_edu.fast.triton_base import is_recorded
 from acmix_edu.replace import swap
 
 FORMS = ("grouped", "dense")
-STAGES = ("forward", "project", "position_term", "attention_path", "convolution_path", "mix")
-LAYERS = ("conv1", "conv2", "conv3", "conv_p", "fc", "dep_conv")
 
 
 class DeployedACmix(nn.Module):
@@ -54,7 +59,8 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
-        _refuse_what_computes_otherwise(module)
+        refuse_other_stages(module)
+        refuse_other_layers(module)
         if convolution not in FORMS:
             raise ValueError(
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
@@ -63,7 +69,7 @@ class DeployedACmix(nn.Module):
         module = copied(module).eval()  # spectral norm changes with each use in training
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
-                module(module.rate1.new_zeros(1, module.in_planes, 1, 1))
+                ACmix.explain(module, module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.in_planes, self.out_planes = module.in_planes, module.out_planes
         self.kernel_att, self.kernel_conv = module.kernel_att, module.kernel_conv
         self.head, self.head_dim = module.head, module.head_dim
@@ -112,28 +118,11 @@ class DeployedACmix(nn.Module):
 
     def _position(self, height: int, width: int) -> torch.Tensor:
         """The position term of the keys; the position's bias cancels, and is left out."""
-        loc = position_map(height, width, self.place.dtype, self.place.device)
+        loc = position_map(height, width, dtype=self.place.dtype, device=self.place.device)
         return F.conv2d(loc, self.place)
 
     def extra_repr(self) -> str:
         return f"{ACmix.extra_repr(self)}, convolution={self.convolution!r}"
-
-
-def _refuse_what_computes_otherwise(module: ACmix) -> None:
-    for name in STAGES:
-        if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
-            raise TypeError(
-                f"module must compute what ACmix does, but {type(module).__name__} has a "
-                f"{name} of its own; put what it adds into a module around an ACmix."
-            )
-    for name in LAYERS:
-        layer = getattr(module, name)
-        if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
-            raise TypeError(
-                f"module.{name} must compute what that of ACmix does, but a "
-                f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
-                "into the weights first."
-            )
 
 
 def _keep_what_others_wrote(module: ACmix, deployed: DeployedACmix) -> None:

@@ -1,5 +1,7 @@
 """What the chapters are made from: one small map in numbers, photographs, and a legible ACmix."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -131,15 +133,26 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
     (centre minus the mean of the neighbours) on the values, the shift kernels are one-hot: it
     finds edges.
     """
-    module = blank(ACmix(4, 16, kernel_att=kernel_att, head=4, kernel_conv=kernel_conv))
-    scale = 2 * torch.tensor(SHARPNESS).sqrt()  # (2√s)²/√d = 2s, and q·k holds −½|difference|²
+    return legible_acmix(4, 16, SHARPNESS, kernel_att=kernel_att, kernel_conv=kernel_conv)
+
+
+def legible_acmix(
+    in_planes: int, out_planes: int, sharpness: tuple[float, ...], **options
+) -> ACmix:
+    """Return an ACmix as :func:`colour_acmix` describes it, one head for each sharpness.
+
+    It takes :func:`colour_features`, repeated until they fill ``in_planes``; ``options`` go to
+    :class:`~acmix_edu.ACmix`.
+    """
+    module = blank(ACmix(in_planes, out_planes, head=len(sharpness), **options))
+    heads, d, window = module.head, module.head_dim, module.kernel_conv**2
+    same = torch.eye(d, in_planes).repeat(heads, 1)[..., None, None]
+    # scale²/√d = 2s·4/d: every head holds d/4 copies of the features, and q·k −½|difference|² each
+    scale = (8 * torch.tensor(sharpness) / math.sqrt(d)).sqrt().repeat_interleave(d)
     with torch.no_grad():
-        for n in range(4):
-            rows = slice(4 * n, 4 * n + 4)
-            module.conv1.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
-            module.conv2.weight[rows, :, 0, 0] = scale[n] * torch.eye(4)
-            module.conv3.weight[rows, :, 0, 0] = torch.eye(4)
-        others = max(kernel_conv**2 - 1, 1)
-        module.fc.weight[:, 8, 0, 0] = -1.0 / others
-        module.fc.weight[kernel_conv**2 // 2, 8, 0, 0] = 1.0
+        for layer in (module.conv1, module.conv2):
+            layer.weight += scale[:, None, None, None] * same
+        module.conv3.weight += same
+        module.fc.weight[:, 2 * heads] = -1 / max(window - 1, 1)
+        module.fc.weight[window // 2, 2 * heads] = 1
     return module

@@ -142,7 +142,7 @@ def _equal(answer, expected, within: float = 0.0) -> bool:
     if isinstance(answer, np.bool_) or (_is_readable(answer) and math.prod(answer.shape) == 1):
         answer = answer.item()
     kinds = {type(answer), type(expected)}
-    if kinds == {str}:
+    if all(issubclass(kind, str) for kind in kinds):  # NumPy's, too
         return _bare(answer) == _bare(expected)
     if bool in kinds or not all(issubclass(kind, Real) for kind in kinds):
         return len(kinds) == 1 and answer == expected

@@ -115,6 +115,8 @@ def _why_not(conv: nn.Conv2d, head: int) -> str | None:
     """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
     if isinstance(conv, LazyModuleMixin):
         return "its channels are not known yet; run the network once, before"
+    if not conv.weight.is_floating_point():
+        return f"its weight is {conv.weight.dtype}, not of floating-point numbers"
     if not computes_as_usual(conv):
         return f"it is a {type(conv).__name__} with a forward of its own"
     if conv.kernel_size != (3, 3):

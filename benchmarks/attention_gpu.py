@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from acmix_edu import fast
 from acmix_edu import local_attention as unfold_attention
-from acmix_edu.fast import halo, triton_attention, triton_base
+from acmix_edu.fast import triton_attention, triton_base
 from acmix_edu.fast.border import multiplicity
 
 BATCH, HEADS, HEAD_DIM, SIDE, KERNEL = 32, 4, 16, 56, 7
@@ -48,7 +49,7 @@ def forms(device) -> dict:
     """Name → function of q, k, v; all but FlexAttention take [B, N, d, H, W]."""
     return {
         "unfold": lambda q, k, v: unfold_attention(q, k, v, KERNEL),
-        "halo": lambda q, k, v: halo.local_attention(q, k, v, KERNEL),
+        "halo": lambda q, k, v: fast.local_attention(q, k, v, KERNEL, backend="halo"),
         "flex": flex(device),
         "triton": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),
         "triton tf32": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),

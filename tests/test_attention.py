@@ -231,7 +231,10 @@ def test_position_map_is_the_same_in_every_dtype(dtype):
         (lambda m: window_attention(m, m, m.to("meta"), 2), ValueError, "v must be on the device"),
         (lambda m: patchwise_attention(m, m, m, 3, None), TypeError, "phi must be a module"),
         (lambda m: patchwise_attention(m, m, m, 3, lambda x: x), ValueError, "phi must return"),
-        (lambda m: patchwise_attention(m, m, m, 3, repr), TypeError, "what phi returns must be"),
+        (lambda m: patchwise_attention(m, m, m, 3, repr), TypeError, r"phi\(\.\.\.\) must be a"),
+        (lambda m: aggregate(torch.ones(9, 5, 5), m.long(), 3), TypeError, "v must hold floating"),
+        (lambda m: windows(m[0], 3), ValueError, "f must have the shape"),
+        (lambda m: windows(m.cfloat(), 3), TypeError, r"take f\.abs\(\) or f\.real"),
         (lambda m: entropy(m[:1]), ValueError, "weights must have.*at least two keys"),
         (lambda m: entropy(m[0]), ValueError, "weights must have the shape"),
         (lambda m: split_heads(m, 2), ValueError, "f must have the shape"),
@@ -243,7 +246,7 @@ def test_position_map_is_the_same_in_every_dtype(dtype):
         (lambda m: reflect_indices(2.0, 1), TypeError, "size must be a whole number"),
         (lambda m: position_map(0, 1), ValueError, "height must be at least 1"),
         (lambda m: position_map(1, "2"), TypeError, "width must be a whole number"),
-        (lambda m: position_map(1, 2, torch.int64), TypeError, "dtype must be a floating-point"),
+        (lambda m: position_map(1, 2, dtype=torch.int64), TypeError, "dtype must be a floating"),
     ],
 )
 def test_bad_input_is_named(call, error, says):

@@ -138,6 +138,19 @@ def test_weights_are_read_through_their_attributes(form):
     torch.testing.assert_close(DeployedACmix(module, None, form)(x), module(x))
 
 
+def test_a_pruned_module_is_not_run_as_its_user_would():
+    """Neither its hooks, which may want to see a picture, nor a kernel that is not to be had."""
+    module, seen = trained(), []
+    module.backend = "triton"
+    prune.l1_unstructured(module.conv1, "weight", amount=0.5)
+    module.register_forward_pre_hook(lambda *_: seen.append("called"))
+    deployed = deploy(module)
+    deployed.backend = module.backend = None
+    x = torch.randn(1, 6, 9, 8).double()
+    torch.testing.assert_close(deployed(x), ACmix.forward(module, x))
+    assert not seen
+
+
 def test_spectral_norm_is_that_of_evaluation_and_left_alone():
     """In training each use of such a weight changes it."""
     module, x = trained(), torch.randn(1, 6, 9, 8).double()

@@ -108,6 +108,7 @@ def test_colour_acmix_is_bilateral_filters_and_a_laplacian():
         (0.333333, 1 / 3, True),
         (0.34, 1 / 3, False),
         ("yes", "yes", True),
+        (np.str_("Yes"), "yes", True),
         ((1, 2), (1, 2), True),
         ((1, 2, 3), (1, 2), False),
         (torch.ones(2), torch.ones(2), True),

@@ -17,6 +17,7 @@ from acmix_edu.examples import colour_features
 from acmix_edu.explorers import MixingExplorer
 from acmix_edu.explorers.explorer import Explorer
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.network import OnePath
 
 CLASSES = [getattr(explorers, name) for name in explorers.__all__]
 FILES = {  # the JavaScript files of each explorer, as its class names them
@@ -219,6 +220,7 @@ def test_knows_which_images_are_pictures(image, lift):
     ("module", "image", "error", "says"),
     [
         (torch.nn.Conv2d(3, 8, 3), torch.rand(3, 4, 4), TypeError, "module must be .*Conv2d"),
+        (OnePath(3, 8, 3, "attention"), torch.rand(3, 4, 4), TypeError, "OnePath has a forward"),
         (ACmix(3, 8), torch.rand(4, 8, 8), ValueError, r"\[3, H, W\].*\[4, 8, 8\]"),
         (ACmix(3, 8), torch.rand(2, 3, 8, 8), ValueError, r"\[2, 3, 8, 8\]"),
         (ACmix(3, 8), torch.rand(8, 8), ValueError, r"\[8, 8\] came"),

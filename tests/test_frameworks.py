@@ -268,8 +268,17 @@ def test_what_stands_in_the_place_of_fc_is_called(kind, bias):
     module, x = randomised(8, 8), torch.randn(2, 8, 16, 30)
     module.fc = kind(12, 9, kernel_size=1, bias=bias)
     assert_alike(gradients(module, x), gradients(unfolded(module), x))
-    with pytest.raises(TypeError, match=r"module\.fc must compute what that of ACmix does"):
-        deploy(module)
+    for read in (deploy, ACmix.convolution_kernel, lambda m: m.effective_kernels(x[:1], 0, 0)):
+        with pytest.raises(TypeError, match=r"module\.fc must compute what that of ACmix does"):
+            read(module)
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv2", "conv3", "conv_p", "fc", "dep_conv"])
+def test_every_layer_may_be_wrapped(name):
+    module, x = randomised(8, 8), torch.randn(2, 8, 16, 30)
+    expected = module(x)
+    setattr(module, name, nn.Sequential(getattr(module, name)))
+    torch.testing.assert_close(module(x), expected)
 
 
 @pytest.mark.parametrize("kind", ["backward", "backward_pre"])

@@ -139,6 +139,9 @@ def test_a_forward_of_its_own_and_channels_not_yet_known():
     assert replace_conv3x3(net) == ["1"]
     with pytest.raises(ValueError, match="a Standardized with a forward of its own"):
         replace_conv3x3(net, lambda name, conv: True)
+    complex_numbers = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"its weight is torch\.complex64, not of"):
+        replace_conv3x3(complex_numbers, lambda name, conv: True)
     with pytest.raises(ValueError, match="run the network once, before"):
         replace_conv3x3(nn.Sequential(nn.LazyConv2d(4, 3, padding=1)), lambda name, conv: True)
 

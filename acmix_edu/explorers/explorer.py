@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import traitlets
 
-from acmix_edu.acmix import ACmix
+from acmix_edu.acmix import ACmix, refuse_other_layers, refuse_other_stages
 
 MOST_PIXELS = 128 * 128
 WEIGHTS = {"rate1", "rate2", "fc.weight", "dep_conv.weight"} | {
@@ -116,6 +116,8 @@ def frozen(module: ACmix) -> ACmix:
             "computed from others or left out; make it permanent first, for example with "
             "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove."
         )
+    refuse_other_stages(module)
+    refuse_other_layers(module)
     return copy.deepcopy(module).float().cpu().requires_grad_(False)
 
 

@@ -100,18 +100,18 @@ class KernelExplorer(Explorer):
 
     @traitlets.validate("kernel")
     def _square(self, proposal):
-        numbers, lengths = proposal.value, [k * k for k in SIZES]
-        if len(numbers) not in lengths:
+        weights, lengths = proposal.value, [k * k for k in SIZES]
+        if len(weights) not in lengths:
             raise ValueError(
-                f"kernel must hold 9 or 25 numbers, row by row, but {len(numbers)} came; "
+                f"kernel must hold 9 or 25 numbers, row by row, but {len(weights)} came; "
                 "pass weight.flatten().tolist()."
             )
-        if not all(abs(number) <= LARGEST for number in numbers):
+        if not all(abs(weight) <= LARGEST for weight in weights):
             raise ValueError(
-                f"kernel must hold numbers from -{LARGEST} to {LARGEST}, but {numbers} came; "
+                f"kernel must hold numbers from -{LARGEST} to {LARGEST}, but {weights} came; "
                 "divide it by its largest."
             )
-        return numbers
+        return weights
 
 
 def _one_map(image) -> torch.Tensor:
@@ -135,5 +135,5 @@ def _numbers(kernel) -> list[float]:
 def _typical(weight: torch.Tensor) -> list:
     """Return the kernel that training moved as far as half of them: a name, its numbers."""
     change = (weight - shift_kernels(weight.shape[-1])).flatten(2).norm(dim=2).flatten()
-    numbers = weight.flatten(0, 1)[change.median(0).indices].flatten().tolist()
-    return ["learnt: a typical one (chapter 9)", [round(number, 3) for number in numbers]]
+    typical = weight.flatten(0, 1)[change.median(0).indices].flatten().tolist()
+    return ["learnt: a typical one (chapter 9)", [round(number, 3) for number in typical]]

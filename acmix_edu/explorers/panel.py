@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.checks import whole_number
-from acmix_edu.examples import blank, colour_features, photograph
+from acmix_edu.examples import colour_features, legible_acmix, photograph
 from acmix_edu.fast import triton_attention
 
 ROUNDS, SECONDS = 9, 10  # the most turns of each form; none begins after so many seconds
@@ -103,7 +103,7 @@ class SpeedPanel(widgets.VBox):
         forms = dict.fromkeys([setting["backend"]] if refused else [setting["backend"], "unfold"])
         if refused and "unfold" in forms:
             raise MemoryError(refused)
-        modules = [_legible_acmix(self.channels, setting, form).to(x) for form in forms]
+        modules = [_acmix(self.channels, setting, form).to(x) for form in forms]
         found = _measure(dict(zip(("", "unfold_"), modules, strict=False)), x, self.progress)
         self.module = modules[0]
         with torch.no_grad():
@@ -177,19 +177,10 @@ def _features(channels: int, setting: dict) -> torch.Tensor:
     return f.to(getattr(torch, setting["dtype"]))
 
 
-def _legible_acmix(channels: int, setting: dict, backend: str) -> ACmix:
-    """Like :func:`acmix_edu.examples.colour_acmix`: attention smooths, convolution finds edges."""
-    sizes = {name: setting[name] for name in ("kernel_att", "kernel_conv", "dilation")}
-    backend = None if backend == "fastest" else backend
-    module = blank(ACmix(channels, channels, head=setting["heads"], backend=backend, **sizes))
-    state, d, window = module.state_dict(), module.head_dim, module.kernel_conv**2
-    same = torch.eye(d, channels).repeat(module.head, 1)[..., None, None]
-    sharp = math.sqrt(8 * SHARPNESS / math.sqrt(d))  # every head holds d/4 copies of the features
-    for name, scale in (("conv1", sharp), ("conv2", sharp), ("conv3", 1)):
-        state[f"{name}.weight"] += scale * same
-    state["fc.weight"][:, 2 * module.head] = -1 / max(window - 1, 1)
-    state["fc.weight"][window // 2, 2 * module.head] = 1
-    return module
+def _acmix(channels: int, setting: dict, backend: str) -> ACmix:
+    options = {name: setting[name] for name in ("kernel_att", "kernel_conv", "dilation")}
+    options["backend"] = None if backend == "fastest" else backend
+    return legible_acmix(channels, channels, (SHARPNESS,) * setting["heads"], **options)
 
 
 def _too_large(x: torch.Tensor, setting: dict) -> str | None:

@@ -26,7 +26,7 @@ class TrainingExplorer(Explorer):
         inside: show all charts from the start.
 
     Traits:
-        task, arm, beside, inside, and epoch, from 0 (before training) to the task's last.
+        task, arm, beside, inside, and epoch, from 0 (before training) to the longest task's last.
 
     Raises:
         TypeError, ValueError: ``runs`` holds no such record, or a trait's new value is not in
@@ -72,7 +72,8 @@ class TrainingExplorer(Explorer):
             >>> len(TrainingExplorer().run("attention"))
             10
         """
-        return self._curves[self.task]["arms"][self.arm if arm is None else arm]
+        arms = self._curves[self.task]["arms"]
+        return arms[self.arm if arm is None else one_of("arm", arm, list(arms))]
 
     @traitlets.validate("task", "arm", "beside")
     def _known(self, proposal):
@@ -85,6 +86,8 @@ def _all_curves(runs) -> dict:
     """Return the curves of every task, of the arms that all of them have."""
     try:
         curves = {task: _curves(record) for task, record in runs.items()}
+        if not curves:
+            raise TypeError("it is empty")
         arms = set.intersection(*(set(task["arms"]) for task in curves.values()))
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise TypeError(

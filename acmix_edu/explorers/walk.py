@@ -85,7 +85,7 @@ STEPS = (
     ),
     Step(
         "Position", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
-        ("loc = position_map(*q.shape[-2:], dtype=self.conv_p.weight.dtype, device=q.device)",
+        ("loc = position_map(*q.shape[-2:], dtype=self.rate1.dtype, device=q.device)",
          "return self.conv_p(loc)"), "acmix.ACmix.position_term",
         "loc holds two ramps from −1 to 1, along the rows and down the columns. A 1×1 convolution "
         "mixes them, so pe knows where a pixel is and nothing of the picture: one for all images "

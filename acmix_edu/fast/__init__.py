@@ -66,4 +66,4 @@ def attend(q, k, v, kernel_size, pe, stride, dilation, backend) -> torch.Tensor:
         return attention.local_attention(*arguments)
     if kernel_runs(backend, triton_attention.why_not, q, k, v):
         return triton_attention.attend(*arguments)
-    return halo.local_attention(*arguments)
+    return halo.attend(*arguments)

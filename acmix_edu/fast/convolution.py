@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from acmix_edu.attention import check_maps
-from acmix_edu.checks import alike, divisible, floating, odd_kernel
+from acmix_edu.checks import (
+    alike,
+    divisible,
+    feature_map,
+    floating,
+    one_shape,
+)
 from acmix_edu.fast import triton_convolution
 from acmix_edu.fast.triton_base import cast_to, check_backend, is_recorded, kernel_runs
 
@@ -102,6 +108,9 @@ def grouped_convolution(
     check_backend(backend)
     check_maps(q, k, v, 1, stride=stride)
     _check_weight(q, v, weight)
+    if stacked is not None and not torch.jit.is_tracing():
+        feature_map("stacked", stacked, 3 * q.shape[1] * q.shape[2])
+        one_shape("stacked", stacked[:, :1], "q", q[:, 0, :1])
     return convolve(q, k, v, weight, stride, backend, stacked)
 
 
@@ -143,5 +152,9 @@ def _check_weight(q: torch.Tensor, v: torch.Tensor, weight: torch.Tensor) -> Non
             f"weight must have the shape [{d * heads}, {3 * heads}, k_c, k_c] for {heads} heads of "
             f"{d}, but {list(weight.shape)} came; make it with compose(fc, shifts)."
         )
-    odd_kernel("weight's k_c", shape[3])
+    if shape[3] % 2 == 0:
+        raise ValueError(
+            f"weight must have an odd k_c, so that the kernel has a centre pixel, but "
+            f"{list(shape)} came; make it with compose(fc, shifts)."
+        )
     alike("weight", weight, "q", q)

@@ -16,7 +16,12 @@ from torch.autograd import forward_ad
 
 from acmix_edu.attention import check_maps, reflect
 from acmix_edu.fast.border import multiplicity
-from acmix_edu.fast.triton_base import cast_to, is_exporting, is_recorded
+from acmix_edu.fast.triton_base import (
+    cast_to,
+    is_exporting,
+    is_recorded,
+    no_second_gradients,
+)
 
 TILE = 8
 MOST = 65535  # images, or tiles, that PyTorch's attention takes at once on a GPU
@@ -128,7 +133,16 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
             return torch.cat([_attend(*part, bias) for part in parts], dim)
     if forward_ad._current_level >= 0:  # for which PyTorch's has no rule
         return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, -1) @ v
+    if not (is_recorded() or torch.compiler.is_compiling()):
+        for f in (f for f in (q, k, v) if f.requires_grad):
+            f.register_hook(_say_that_gradients_end)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def _say_that_gradients_end(grad: torch.Tensor) -> None:
+    """PyTorch's attention cannot be differentiated twice: let our message be the first."""
+    if grad.requires_grad:
+        grad.register_hook(no_second_gradients)
 
 
 def band_attention(
@@ -179,25 +193,11 @@ def _in_bands(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Te
     return torch.cat(bands, -1).reshape(*v.shape[:-2], *q.shape[-2:])
 
 
-def local_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    kernel_size: int,
-    pe: torch.Tensor | None = None,
-    stride: int = 1,
-    dilation: int = 1,
-) -> torch.Tensor:
-    r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, but fast.
+def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
+    r"""As :func:`acmix_edu.fast.local_attention`, of what was checked.
 
     The position term of the query is the same for all its keys and cancels in the softmax, so
     that only the keys are shifted: $k'_{ab} = k_{ab} - \mathit{pe}_{ab}$.
-
-    Example:
-        >>> from acmix_edu import local_attention as by_definition
-        >>> q, k, v, pe = torch.randn(4, 2, 4, 20, 20)
-        >>> fast, plain = (f(q, k, v, 7, pe) for f in (local_attention, by_definition))
-        >>> torch.testing.assert_close(fast, plain)
     """
     _settle(*q.shape[-2:])
     k = k if pe is None else k - pe

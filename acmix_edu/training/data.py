@@ -202,6 +202,10 @@ def folder(path: Path) -> Data:
 
     def read(part: str, classes: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         files = [(f, n) for n, c in enumerate(classes) for f in sorted((path / part / c).iterdir())]
+        if not files:
+            raise FileNotFoundError(
+                f"path must hold {part}/CLASS/picture, but the folders of {path / part} are empty."
+            )
         pictures = [
             torch.from_numpy(np.array(image.open(f).convert("RGB").resize((SIZE, SIZE))))
             for f, _ in files

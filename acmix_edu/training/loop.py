@@ -23,7 +23,12 @@ PROBE = 32  # test pictures on which the layers are observed
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the numbers depend on; a checkpoint belongs to one plan."""
+    """All that the numbers depend on; a checkpoint belongs to one plan.
+
+    ``data`` and ``path`` are those of :func:`~acmix_edu.training.load`, ``arm`` a name from
+    ``ARMS`` or ``CONTROLS``; ``batch_size`` counts the pictures of all processes, ``lr`` is Adam's
+    at the first step, and ``amp`` trains in half precision.
+    """
 
     data: str = "digits"
     path: str | Path | None = None  # kept as a str
@@ -38,6 +43,7 @@ class Plan:
         keep = functools.partial(object.__setattr__, self)  # frozen
         keep("path", None if self.path is None else os.fspath(self.path))
         keep("epochs", whole_number("epochs", self.epochs, 0))
+        keep("seed", whole_number("seed", self.seed, 0))
         keep("batch_size", whole_number("batch_size", self.batch_size))
 
 
@@ -49,8 +55,9 @@ def train(
 ) -> tuple[Network, list[dict]]:
     """Train the network of a plan and record every epoch, from where the checkpoint ends.
 
-    The same plan gives the same numbers, whether or not it was interrupted: the order of the
-    pictures depends on seed and epoch only, the learning rate (a half cosine) on the step. Under
+    On one thread and as many processes, the same plan gives the same numbers, whether or not it
+    was interrupted: the order of the pictures depends on seed and epoch only, the learning rate (a
+    half cosine) on the step. Under
     torchrun every process takes its share of each batch, and only the first one writes.
 
     Args:
@@ -64,6 +71,10 @@ def train(
         The network and a record an epoch, the first made before training: ``epoch``, ``loss``
         and ``train_accuracy`` (means over the epoch; None in the first), ``test_accuracy`` and
         ``layers``, what :meth:`Network.observe` sees.
+
+    Raises:
+        ValueError: the batches cannot be shared out or filled, or the checkpoint is damaged or of
+            another plan; the message says how to mend it.
 
     Example:
         >>> network, records = train(Plan(arm="conv3x3", data="texture", epochs=1))
@@ -130,7 +141,10 @@ class _Run:
         size = self.plan.batch_size
         batches = order[: len(order) // size * size].view(-1, size)
         if not len(batches):
-            raise ValueError(f"batch_size must be at most {len(order)}, the training pictures.")
+            raise ValueError(
+                f"batch_size must be at most {len(order)}, the training pictures, but {size} came; "
+                f"pass batch_size={len(order)} or less."
+            )
         sums = torch.zeros(3, dtype=torch.float64)
         for number, batch in enumerate(batches):
             done = ((epoch - 1) * len(batches) + number) / (self.plan.epochs * len(batches))

@@ -92,6 +92,8 @@ BUGS = [
      "self.attention_path(q, k, v).to(exact)"),
     ("training/denoise", "the scaling folded into the weights only",
      "            conv.bias -= conv.weight[:, :, 0, 0] @ conv.weight.new_tensor(CENTRE)\n", ""),
+    ("explorers/program", "an earlier block's average is not corrected",
+     '"average": before["average"] * shrink[:, None] +', '"average": before["average"] +'),
     ("explorers/denoise", "the bias of v left out",
      " + operator.rate1 * head @ operator.conv3.bias", ""),
 ]  # fmt: skip

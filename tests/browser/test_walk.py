@@ -522,6 +522,16 @@ def test_every_block_says_its_name_and_its_shape(open_page, server, width):
     assert all(by is not None and by <= 0 for by in beyond), beyond
 
 
+@pytest.mark.parametrize("width", [1920, 1280, 768, 390])
+def test_every_block_shows_its_map(open_page, server, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    sides = Walk(page).root.locator(".diagram button").evaluate_all(
+        "(all) => all.map((block) => block.querySelector('.frame').offsetWidth)"
+    )
+    assert len(sides) == len(STEPS) and min(sides) > 20
+
+
 @pytest.mark.parametrize("width", [768, 1280, 1920])
 def test_every_step_is_as_high_as_the_others(open_page, server, width):
     """What stands below does not move while it plays, and a whole step is on the screen."""

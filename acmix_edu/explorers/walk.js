@@ -241,8 +241,8 @@ function drawDiagram(view, at, step) {
 function detail() {
   const parts = {}, part = (name) => (parts[name] = element("div", { class: name }));
   const group = (kind, ...names) => element("div", { class: kind }, ...names.map(part));
-  return { parts, boxes: [group("shown", "head", "formula", "light", "maps", "numbers", "tables"),
-    group("told", "code", "why")] };
+  return { parts, boxes: [group("shown", "head", "formula", "why", "light", "maps", "numbers",
+    "tables"), group("told", "code")] };
 }
 
 const hasWindows = ({ name }) => name in IN_WINDOWS;

@@ -1,5 +1,6 @@
 """The walk explorer in the built book: every map, shape and number is what explain() returns."""
 
+import itertools
 import random
 import re
 
@@ -530,6 +531,17 @@ def test_every_block_shows_its_map(open_page, server, width):
         "(all) => all.map((block) => block.querySelector('.frame').offsetWidth)"
     )
     assert len(sides) == len(STEPS) and min(sides) > 20
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_explanation_stands_between_the_formula_and_the_maps(open_page, server, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}#walk:step=2")
+    boxes = [Walk(page).root.locator(f".{name}").first.bounding_box()
+             for name in ("formula", "why", "maps")]  # fmt: skip
+    for above, below in itertools.pairwise(boxes):
+        assert 0 <= below["y"] - above["y"] - above["height"] < 20
+        assert above["x"] == below["x"]
 
 
 @pytest.mark.parametrize("width", [768, 1280, 1920])

@@ -102,7 +102,7 @@ const usable = (number) => Number.isFinite(number) && Math.abs(number) <= LARGES
 function kernelTable(change) {
   const table = element("div", { class: "cells", role: "group" });
   const note = element("div", { class: "note" });
-  const box = element("div", { class: "table" }, table, note);
+  const box = element("div", { class: "editor" }, table, note);
   const cellOf = (n, k) => {
     const input = element("input", { type: "number", step: 0.25, min: -LARGEST, max: LARGEST,
       "aria-label": `Row ${Math.floor(n / k)}, column ${n % k}`,
@@ -134,6 +134,7 @@ const rounded = (value) => String(Number(value.toPrecision(4)));
 function drawTable({ table, note, resize }, kernel, pixels) {
   resize(sideOf(kernel));
   const end = Math.max(1, reach(kernel));
+  const texts = pixels.map(figure), fits = kernel.length === 9 || texts.every((t) => t.length < 6);
   note.textContent = `${scaleTo(end)}; numbers from −${LARGEST} to ${LARGEST}`;
   kernel.forEach((value, n) => {
     const cell = table.children[n], [input, under] = cell.children;
@@ -143,7 +144,7 @@ function drawTable({ table, note, resize }, kernel, pixels) {
     }
     const back = colour(value, -end, end, SIGNED).slice(0, 3);
     cell.style.cssText = `background: rgb(${back}); color: ${inkOn(back)}`;
-    under.textContent = `${kernel.length > 9 ? "" : "× "}${figure(pixels[n])}`;  // 25 are narrow
+    under.textContent = `${fits ? "× " : ""}${texts[n]}`;  // 25 are narrow
   });
 }
 

@@ -115,7 +115,7 @@ function computeProgram(model, view) {
 
 const TITLES = { picture: "Photograph: a tile, its blocks of keys", logits: "",
   patch: "The blocks of keys", sofar: "Output so far", answer: "At the end", own: "Photograph" };
-const BLOCKS = { "8×16": "8×16, the kernel's", "4×W": "4×W, whole rows" };
+const BLOCKS = { "8×16": "8×16, kernel's", "4×W": "4×W, whole rows" };
 const square = (side) => `${side}×${side}`;
 
 function controlsOf(model, sizes) {
@@ -165,11 +165,10 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
   picture.box.dataset.aim = "tile block kernel_att pixel";
   return [element("div", { class: "board" },
     picture.box,
-    element("div", { class: "work", "data-aim": "step" }, logits.box, patch.box,
-      element("div", { class: "outputs" }, reading,
-        element("div", { class: "tiles" }, ...boxesOf(tiles)))),
     element("div", { class: "tallies" }, ...boxesOf(rows)),
-    element("div", { class: "lines" }, heading, table, end))];
+    element("div", { class: "work", "data-aim": "step" }, logits.box, patch.box),
+    element("div", { class: "tiles" }, ...boxesOf(tiles)),
+    element("div", { class: "lines" }, reading, heading, table, end))];
 }
 
 const TALLIES = { blocks: "Blocks for each tile", logits: "Logits per useful logit",
@@ -290,7 +289,8 @@ function drawTile(map, { axes, query }, label, colourOf) {
     const levels = colourOf(n).map((level) => Math.round(255 * level));
     return levels.some(Number.isNaN) ? [0, 0, 0, 0] : [...levels, 255];
   });
-  map.frame.style.width = `min(100%, ${TALL * columns / rows}rem)`;
+  map.frame.style.width = columns > rows ? "" : `min(100%, ${TALL * columns / rows}rem)`;
+  map.box.classList.toggle("wide", columns > rows);
   outline(map, [squareAt([Math.floor(query / columns), query % columns], 1, "here")]);
   map.say(label);
 }

@@ -75,8 +75,9 @@ const mostOf = ({ height, width }) => [height, width].map((side) => Math.min(sid
 const held = (map, delta) =>
   mostOf(map).map((most, axis) => clamp(delta[axis], -most, most));
 
+// What goes further than the margin leaves the panel.
 const marginOf = ({ height, width }) =>
-  clamp(Math.ceil(Math.max(height, width) / 4), 3, MOST);
+  clamp(Math.ceil(Math.max(height, width) / 4), 2, MOST);
 
 // ---- From the model's traits to maps --------------------------------------------------------
 

@@ -134,11 +134,11 @@ const nameOf = (t, kernel) => tuple([Math.floor(t / kernel), t % kernel]);
 
 // ---- The kernel as a grid of buttons --------------------------------------------------------
 
-// A number that fits into a small cell.
+// A number that fits into a small cell; "0.00" is not quite zero, of either sign.
 function short(value) {
   const size = Math.abs(value);
-  return written(value && (size < 100 ? value.toFixed(2) : size < 1e4 ? value.toFixed(0)
-    : value.toExponential(0))).replace("+", "");
+  return written(value && (size < 0.005 ? "0.00" : size < 100 ? value.toFixed(2)
+    : size < 1e4 ? value.toFixed(0) : value.toExponential(0))).replace("+", "");
 }
 
 function cellOf(t, choose) {
@@ -202,9 +202,17 @@ function drawGrid(view, now, [row, column]) {
     box.setAttribute("aria-pressed", t === now.t);
   });
   const soFar = figure(total(products.subarray(0, now.step)));
-  line.textContent = `${f.channels === 1 ? "Weight × pixel = product." : "Weights, summed over the "
-    + "colours, and products."} Sum of ${now.step === now.taps ? `all ${now.taps}: ${soFar}.`
+  const [down, right] = now.moves[now.t], pixel = valueAt(f, row - down, column - right);
+  line.textContent = `${legendOf(now, f.channels > 1, pixel, products[now.t])} Sum of ${now.step === now.taps ? `all ${now.taps}: ${soFar}.`
     : `the first ${now.step}: ${soFar}, of all ${now.taps}: ${figure(total(products))}.`}`;
+}
+
+// What the cells hold; in those of 7×7 there is no room but for the weight.
+function legendOf({ t, kernel, grey }, coloured, pixel, product) {
+  if (kernel < 7 && coloured) return "Weights, summed over the colours, and products.";
+  if (kernel < 7) return "Weight × pixel = product.";
+  const made = coloured ? "the product is" : `${precise(grey[t])} × ${figure(pixel)} =`;
+  return `Cell ${nameOf(t, kernel)}: ${made} ${precise(product)}.`;
 }
 
 // ---- The maps -------------------------------------------------------------------------------

@@ -71,11 +71,9 @@ const IN_WINDOWS = {
   f_conv: (pass, at, n, t) => light(pass, at.group, t, n),
 };
 
-// The maps of the other tensors.
+// The maps of the other tensors: channels of a stage, but for these.
+const STAGES = { q_att: "q", k_att: "k", v_att: "v", out_att: "outAtt", out_conv: "outConv" };
 const PLANES = {
-  ...Object.fromEntries(Object.entries({ q: "q", k: "k", v: "v", q_att: "q", k_att: "k",
-    v_att: "v", out_att: "outAtt", out_conv: "outConv", out: "out" })
-    .map(([name, stage]) => [name, (pass, at) => plane(pass[stage], at.c)])),
   pe: ({ pe }, at) => plane(pe, at.e),
   pad_k: ({ k, height, width, rim }, at) => mirrored(plane(k, at.c), height, width, rim),
   pad_v: ({ v, height, width, rim }, at) => mirrored(plane(v, at.c), height, width, rim),
@@ -83,7 +81,8 @@ const PLANES = {
 
 function valuesOf(pass, tensor, at) {
   const { name, shape } = tensor;
-  if (!IN_WINDOWS[name]) return PLANES[name](pass, at);
+  if (PLANES[name]) return PLANES[name](pass, at);
+  if (!IN_WINDOWS[name]) return plane(pass[STAGES[name] ?? name], at.c);
   const t = cellOf(tensor, at), count = shape.at(-2) * shape.at(-1);
   return Float32Array.from({ length: count }, (_, n) => IN_WINDOWS[name](pass, at, n, t));
 }
@@ -102,7 +101,7 @@ const cellOf = (tensor, at) => (isLight(tensor) ? at.lightCell : at.cell);
 
 // Channel, head, dimension, group and cells that the traits choose. An offset outside a window
 // stands for its edge.
-function lookAt(model, { heads, d, taps, lightTaps, sizes }, offset) {
+function lookAt(model, { heads, d, taps, lightTaps, sizes }, offset = model.get("offset")) {
   const head = model.get("head"), e = model.get("channel"), c = head * d + e;
   const cellIn = (count, step) => {
     const k = Math.sqrt(count), half = (k - 1) / 2;
@@ -141,17 +140,17 @@ function geometry(tensor, { stride, rim }) {
 }
 
 // The ends of a map's scale, its colours and how its ends are called.
-function scaleOf({ name }, values) {
+function scaleOf({ name }, values, end = reach(values)) {
   const [low, high] = extent(values), least = Math.max(Math.abs(low), Math.abs(high)) * 1e-4;
   if (name === "att") return [0, Math.max(high, NOTHING), AMOUNT, "dark", "yellow"];
   if (name === "logits") {
     return [low, Math.max(high, low + least, low + NOTHING), AMOUNT, "dark", "yellow"];
   }
-  return [-reach(values), reach(values), SIGNED, "blue", "red"];
+  return [-end, end, SIGNED, "blue", "red"];
 }
 
-function paintMap(view, tensor, values, rows, columns) {
-  const [low, high, stops, from, to] = scaleOf(tensor, values);
+function paintMap(view, tensor, values, rows, columns, end) {
+  const [low, high, stops, from, to] = scaleOf(tensor, values, end);
   view.draw(values, rows, columns, low, high, stops);
   return `${from} ${precise(low)}, ${to} ${precise(high)}`;
 }
@@ -241,8 +240,8 @@ function drawDiagram(view, at, step) {
 function detail() {
   const parts = {}, part = (name) => (parts[name] = element("div", { class: name }));
   const group = (kind, ...names) => element("div", { class: kind }, ...names.map(part));
-  return { parts, boxes: [group("shown", "head", "formula", "light", "maps", "numbers", "tables"),
-    group("told", "code", "why")] };
+  return { parts, boxes: [group("shown", "head", "formula", "why", "light", "maps", "tables"),
+    group("told", "code")] };
 }
 
 const hasWindows = ({ name }) => name in IN_WINDOWS;
@@ -250,7 +249,7 @@ const hasWindows = ({ name }) => name in IN_WINDOWS;
 // Everything of a step that its number alone decides; its maps are made when they are first shown.
 function openStep(view, model, step) {
   if (view.open === step) return;
-  const { title, symbol, formula, tensors, code, where, why } = view.table[step - 1];
+  const { title, symbol, formula, tensors, shown, code, where, why } = view.table[step - 1];
   const { head, formula: line, light: mixed, maps, tables, code: lines, why: words } =
     view.detail.parts;
   head.replaceChildren(headline(`${step}. ${title}: `, ...typeset(symbol)));
@@ -261,10 +260,9 @@ function openStep(view, model, step) {
   lines.replaceChildren(element("div", { class: "lines" }, element("code", {}, code.join("\n"))),
     element("p", {}, `${name.join(".")} in ${file}.py`));
   words.replaceChildren(...typeset(why));
-  const shown = tensors.map((tensor) => view.mapOf(tensor));
   const windows = tensors.filter(hasWindows).map((tensor) => view.windowOf(tensor));
-  maps.replaceChildren(...[...shown, ...windows].map((map) => map.box));
-  maps.style.setProperty("--columns", windows.length === 1 ? 2 : tensors.length);
+  maps.replaceChildren(...[...shown.map(view.mapOf), ...windows].map((map) => map.box));
+  maps.style.setProperty("--columns", windows.length === 1 ? 2 : shown.length);
   view.open = step;
 }
 
@@ -278,11 +276,22 @@ function marksOn(tensor, place, { height, width, rim, lightTaps }) {
   return marks;
 }
 
-function drawMap(view, tensor, at, pixel) {
+// The last step shows both paths, weighed, and their sum, in one scale.
+const MIX = { out_att: "α F_att", out_conv: "+ β F_conv", out: "= F_out" };
+
+function mixOf(pass, shown, at) {
+  const rates = [pass.weights.alpha, pass.weights.beta, 1];
+  const weighed = (tensor, n) => valuesOf(pass, tensor, at).map((value) => rates[n] * value);
+  const end = reach(...shown.map(weighed));
+  return shown.map(({ name }, n) => ({ text: MIX[name], rate: rates[n], end }));
+}
+
+// The map of a tensor, or a term of the mix: the map times its rate.
+function drawMap(view, tensor, at, pixel, { text: term, rate = 1, end } = {}) {
   const { pass } = view, map = view.mapOf(tensor), [rows, columns] = tensor.shape.slice(-2);
-  const place = geometry(tensor, pass).to(pixel), text = expression(tensor, at, pass);
+  const place = geometry(tensor, pass).to(pixel), text = term ?? expression(tensor, at, pass);
   const n = place[0] * columns + place[1];
-  map.title.replaceChildren(element("code", {}, text));
+  map.title.replaceChildren(...(term ? typeset(text) : [element("code", {}, text)]));
   outline(map, marksOn(tensor, place, pass));
   map.frame.setAttribute("aria-label", `${text} at ${tuple(place)}; arrow keys move the pixel`);
   if (tensor.name === "x") {
@@ -290,9 +299,10 @@ function drawMap(view, tensor, at, pixel) {
     const values = Array.from({ length: channels }, (_, c) => figure(pass.x.data[c * size + n]));
     return map.say("The input as a picture", `at ${tuple(place)}: ${values.join(", ")}`);
   }
-  const values = valuesOf(pass, tensor, at);
-  const ends = paintMap(map, tensor, values, rows, columns);
-  map.say(`${text}: ${ends}`, `${ends}\nat ${tuple(place)}: ${figure(values[n])}`);
+  const values = valuesOf(pass, tensor, at), weighed = values.map((value) => rate * value);
+  const ends = paintMap(map, tensor, weighed, rows, columns, end);
+  const product = rate === 1 ? "" : `${figure(rate)} · ${figure(values[n])} = `;
+  map.say(`${text}: ${ends}`, `${ends}\nat ${tuple(place)}: ${product}${figure(weighed[n])}`);
 }
 
 function drawWindow(view, tensor, at, pixel) {
@@ -309,18 +319,6 @@ function drawWindow(view, tensor, at, pixel) {
     `${text}, ${side} by ${side}; arrow keys choose the cell whose map is shown`);
   const offset = tuple([(row - middle) * step, (column - middle) * step]);
   map.say(`${text}: ${ends}`, `${ends}\noffset ${offset}, number ${cell}: ${figure(values[cell])}`);
-}
-
-const signed = (number) => (number.startsWith("−") ? `(${number})` : number);
-
-// The mix in numbers, at the pixel.
-function drawNumbers(view, step, at, [row, column]) {
-  const { outAtt, outConv, out, weights, outWidth } = view.pass, n = row * outWidth + column;
-  const [a, c, mixed] = [outAtt, outConv, out].map((map) => figure(plane(map, at.c)[n]));
-  const [alpha, beta] = [weights.alpha, weights.beta].map(figure);
-  view.detail.parts.numbers.textContent = step < view.table.length ? ""
-    : `At ${tuple([row, column])}: ${alpha} · ${signed(a)} + ${signed(beta)} · ${signed(c)} `
-      + `= ${mixed}`;
 }
 
 // ---- The light layer: fc as a table, its pieces above, and at the end of each row its map ---
@@ -411,19 +409,20 @@ function makeControls(table, { heads, d }, set) {
 }
 
 function build(model, { redraw, set }) {
-  const table = model.get("table"), pass = readPass(model);
+  const table = model.get("table").map((step) => ({ shown: step.tensors, ...step }));
+  const tensors = table.flatMap((step) => step.tensors), pass = readPass(model);
+  table.at(-1).shown = tensors.filter(({ name }) => name in MIX);
   const [controls, play] = makeControls(table, pass, set);
   const { box, ...drawing } = diagram(table, (step) => { play.stop(); set({ step }); });
   const view = { table, pass, controls, ...drawing, detail: detail(), words: model.get("words"),
-    tensors: table.flatMap((step) => step.tensors), reset: play.stop, release: play.stop };
+    tensors, reset: play.stop, release: play.stop };
   view.parts = [element("div", { class: "board" }, box, ...view.detail.boxes)];
   const hover = (hovered) => { view.hovered = hovered ?? {}; redraw(); };
   const pin = (values) => { view.hovered = {}; set(values); };
   view.hovered = {};
   Object.assign(view, makeMaps(model, pass, hover, pin));
-  view.light = lightLayer(pass, hover, pin, () =>
-    lookAt(model, pass, model.get("offset")).lightCell);
-  for (const map of [view.thumbs.x, view.mapOf(view.tensors[0])]) {
+  view.light = lightLayer(pass, hover, pin, () => lookAt(model, pass).lightCell);
+  for (const map of [view.thumbs.x, view.mapOf(tensors[0])]) {
     map.photo(pass.x);
   }
   view.accept = { offset: isPlace, pixel: isInside([pass.outHeight, pass.outWidth]) };
@@ -447,7 +446,7 @@ function makeMaps(model, pass, hover, pin) {
     const offset = (at) => ({ offset: at.map((n) =>
       (clamp(n, 0, map.rows - 1) - (map.rows - 1) / 2) * step) });
     return use(map, tensor.name, offset, (by) => {
-      const cell = cellOf(tensor, lookAt(model, pass, model.get("offset")));
+      const cell = cellOf(tensor, lookAt(model, pass));
       return offset(plus([Math.floor(cell / map.rows), cell % map.rows], by));
     });
   });
@@ -455,17 +454,15 @@ function makeMaps(model, pass, hover, pin) {
 }
 
 function draw(model, view) {
-  const step = model.get("step"), { title, symbol, tensors } = view.table[step - 1];
+  const step = model.get("step"), { title, symbol, tensors, shown } = view.table[step - 1];
   const pixel = view.hovered.pixel ?? model.get("pixel");
-  const at = lookAt(model, view.pass, view.hovered.offset ?? model.get("offset"));
+  const at = lookAt(model, view.pass, view.hovered.offset);
   openStep(view, model, step);
   drawDiagram(view, at, step);
   if (isMixed(tensors)) drawLight(view, at);
-  for (const tensor of tensors) {
-    drawMap(view, tensor, at, pixel);
-    if (hasWindows(tensor)) drawWindow(view, tensor, at, pixel);
-  }
-  drawNumbers(view, step, at, pixel);
+  const terms = shown === tensors ? [] : mixOf(view.pass, shown, at);
+  shown.forEach((tensor, n) => drawMap(view, tensor, at, pixel, terms[n]));
+  for (const tensor of tensors.filter(hasWindows)) drawWindow(view, tensor, at, pixel);
   const shapes = tensors.map(({ name, shape }) => `${name} ${shape.join(" by ")}`).join(", ");
   return `Step ${step}, ${title}: ${symbol.replace(/[_{}^]/g, "")}; ${shapes}.`;
 }

@@ -409,6 +409,26 @@ def test_fits(open_page, address, width, theme):
     for tile, block in (("2×8", "4×8"), ("1×16", "4×W"), ("16×1", "8×16")):
         shown.set(tile=tile, block=block, kernel_att=13, step=16)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wide, room = shown.root.evaluate(
+            "(root) => ['table', '.lines'].map((part) => root.querySelector(part).offsetWidth)"
+        )
+        assert wide <= room
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_outputs_are_large(open_page, address, width):
+    """The strips of wide tiles stand below each other, and the tallies before them."""
+    page = open_page(viewport={"width": width, "height": 900})
+    page.goto(address)
+    shown = Program(page)
+    strips = [shown.frame(name).bounding_box() for name in ("sofar", "answer", "own")]
+    assert all(strip["width"] / 8 > 30 and strip["height"] / 2 > 30 for strip in strips)
+    tops = [strip["y"] for strip in strips]
+    assert tops == sorted(set(tops))
+    tallies = shown.root.locator(".tallies").bounding_box()
+    assert tallies["y"] + tallies["height"] < tops[0]
+    shown.set(tile="8×2")
+    assert len({shown.frame(name).bounding_box()["y"] for name in ("sofar", "answer", "own")}) == 1
 
 
 @pytest.mark.parametrize("sides", [(4, 6), (1, 1), (3, 20), (19, 5)])

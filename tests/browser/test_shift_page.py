@@ -62,7 +62,7 @@ class Wanted:
         self.a = self.held(explorer.dx, explorer.dy)
         self.b = self.held(explorer.dx2, explorer.dy2)
         self.sum = tuple(m + n for m, n in zip(self.a, self.b, strict=True))
-        self.margin = min(max(3, -(-max(self.sides) // 4)), 8)
+        self.margin = min(max(2, -(-max(self.sides) // 4)), 8)
         self.first = self.move(self.f, self.a)
         self.second, self.once = self.move(self.first, self.b), self.move(self.f, self.sum)
         pixel = explorer.pixel if pixel is None else pixel
@@ -407,6 +407,20 @@ def test_own_maps(page, tmp_path, image):
         shown.check()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_small_map_is_large(open_page, server, width):
+    """The panels fill the width, and the map more than half of each panel's."""
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Shift(page)
+    panels = [shown.frame(name).bounding_box() for name in ("f", "first")]
+    room = shown.root.bounding_box()
+    assert panels[0]["x"] == pytest.approx(room["x"], abs=1)
+    assert panels[1]["x"] + panels[1]["width"] == pytest.approx(room["x"] + room["width"], abs=1)
+    grip = shown.root.locator(".grip").first.bounding_box()
+    assert grip["width"] > panels[0]["width"] / 2
+
+
 # ---- Dragging, pointing, steering ------------------------------------------------------------
 
 
@@ -513,11 +527,12 @@ def test_drag_tap_and_scroll_on_a_phone(phone, server):
     assert (shown.explorer.dx, shown.explorer.dy) == (0, 0)
     assert phone.evaluate("scrollY") == top  # the map has moved, not the page
     shown.check()
-    phone.touchscreen.tap(*shown.place("first", 3, 7))
+    margin = Wanted(shown.explorer).margin
+    phone.touchscreen.tap(*shown.place("first", margin, margin + 4))
     shown.follow()
     assert shown.explorer.pixel == (0, 4)
     shown.check()
-    x, y = shown.place("first", 1, 1)  # beside the map the page scrolls
+    x, y = shown.place("first", 0, 0)  # beside the map the page scrolls
     swipe((x, y), (x, y - 150))
     assert phone.evaluate("scrollY") > top + 50
     assert (shown.explorer.dx, shown.explorer.dy) == (0, 0)

@@ -136,6 +136,7 @@ def check_cells(cells, wanted):
         assert (pressed == "true", stop == 0, "chosen" in kind) == (chosen,) * 3
         assert ("added" in kind, "waiting" in kind) == (added, not added)
         assert close(parts[0], weights[t]), f"{t}: weight {parts[0]}, not {weights[t]}"
+        assert not any(re.search(r"−0\.00$", part) for part in parts)
         assert close(parts[-1].removeprefix("= "), products[t])
         assert len(parts) == (3 if len(wanted.x[0]) == 1 else 2)
         assert len(parts) == 2 or close(parts[1].removeprefix("× "), window[t])
@@ -163,8 +164,18 @@ def check_words(read, wanted):
 
 
 def check_line(line, wanted):
-    """The sum of the products so far, and of all."""
-    products = wanted.cells()[2]
+    """The product of the chosen cell, where it has no room for it; the sums so far and of all."""
+    weights, window, products = wanted.cells()
+    t, shown = wanted.step - 1, line.startswith(f"Cell {wanted.place}: ")
+    assert shown == (wanted.k == 7)
+    if shown and len(wanted.x[0]) == 1:
+        texts = re.search(r": (\S+) × (\S+) = (\S+)\. Sum", line).groups()
+        for text, value in zip(texts, (weights[t], window[t], products[t]), strict=True):
+            assert number(text) == pytest.approx(
+                value, rel=0.06 if "e" in text else 0.006, abs=6e-4
+            )
+    elif shown:
+        assert close(re.search(r"the product is (\S+)\. Sum", line)[1], products[t], 3)
     sums = re.findall(r": (\S+?)[,.](?= |$)", line)
     wanted_sums = [sum(products[: wanted.step]), sum(products)]
     for text, value in zip(sums, wanted_sums[-len(sums) :], strict=True):
@@ -339,6 +350,20 @@ def test_a_smaller_kernel_has_fewer_steps(shown):
     assert slider.get_attribute("aria-valuetext") == "9 of 9"
     shown.root.get_by_role("button", name="One step back").click()
     assert moved(shown, "step").step == 8
+
+
+@pytest.mark.parametrize("width", [320, 390, 700, 1280])
+def test_numbers_fit_into_their_cells(shown, width):
+    """At every size, and never smaller than 11 pixels."""
+    shown.page.set_viewport_size({"width": width, "height": 800})
+    for k in SIZES:
+        shown.root.evaluate("(root, k) => root.model.set('kernel_size', k)", k)
+        shown.page.evaluate(TWO_FRAMES)
+        cells = shown.root.locator(".cells button").evaluate_all(
+            "(all) => all.map((p) => [p.scrollWidth - p.clientWidth, p.scrollHeight - "
+            "p.clientHeight, parseFloat(getComputedStyle(p).fontSize)])"
+        )
+        assert all(wide <= 1 and high <= 1 and size >= 11 for wide, high, size in cells), (k, cells)
 
 
 # ---- Pixels ----------------------------------------------------------------------------------

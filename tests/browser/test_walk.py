@@ -1,5 +1,6 @@
 """The walk explorer in the built book: every map, shape and number is what explain() returns."""
 
+import itertools
 import random
 import re
 
@@ -16,6 +17,7 @@ from acmix_edu.explorers.walk import STEPS
 CHAPTER = "book/05_acmix.html"
 SMALL = ("x", "q", "k", "v", "q_att", "k_att", "v_att", "pad_k", "pe", "unfold_k", "logits", "att",
          "out_att", "f_all", "f_conv", "out_conv", "out")  # fmt: skip
+TERMS = {"out_att": "α Fatt", "out_conv": "+ β Fconv", "out": "= Fout"}  # of the mix
 WINDOWED = ("unfold_k", "unfold_v", "unfold_pe", "logits", "att", "f_all", "f_conv")
 
 
@@ -71,6 +73,7 @@ class Wanted:
         made |= {f"small_{name}": self.coloured(name, self.map(name)) for name in SMALL}
         shown = [name for name in self.step.tensors if name in WINDOWED]
         made |= self.light_layer() if "f_all" in shown else {}
+        made |= self.mix() if "out" in self.step.tensors else {}
         return made | {f"{n}_window": self.coloured(n, self.window(n)) for n in shown}
 
     def light_layer(self):
@@ -86,6 +89,23 @@ class Wanted:
                     for n, one in enumerate(stack)}  # fmt: skip
 
         return alike("piece", pieces) | alike("light", maps) | {"fc": self.coloured("fc", fc)}
+
+    def rates(self):
+        """What the maps of the mix are multiplied by."""
+        return dict(
+            zip(TERMS, (self.module.rate1.item(), self.module.rate2.item(), 1), strict=True)
+        )
+
+    def mix(self):
+        """Both paths, weighed, and their sum, in one scale."""
+        terms = {name: (rate * self.map(name)).numpy() for name, rate in self.rates().items()}
+        np.testing.assert_allclose(terms["out_att"] + terms["out_conv"], terms["out"], atol=1e-4)
+        end = self.end_of_mix()
+        return {name: colours(values, -end, end, SIGNED) for name, values in terms.items()}
+
+    def end_of_mix(self):
+        terms = [rate * self.map(name) for name, rate in self.rates().items()]
+        return max(torch.stack(terms).abs().max().item(), 1e-12)
 
     def coloured(self, name, values):
         if name == "x":
@@ -125,7 +145,7 @@ READ = """(root) => {
   return {
     head: text(root.querySelector(".head")), formula: text(root.querySelector(".formula")),
     code: text(root.querySelector(".code code")), where: text(root.querySelector(".code p")),
-    why: text(root.querySelector(".why")), numbers: text(root.querySelector(".numbers")),
+    why: text(root.querySelector(".why")),
     blocks: all(".diagram button", (b) => [text(b.querySelector("b")),
       text(b.querySelector(".size")), b.getAttribute("aria-current")]),
     lit: all(".wires .lit", (w) => Number(w.dataset.to)),
@@ -171,7 +191,8 @@ class Walk(Shown):
         self.check_step(wanted, read)
         self.check_sum(wanted, read)
         for name, shown in read["maps"].items():
-            self.check_map(wanted, name, shown)
+            check = self.check_term if "out" in wanted.step.tensors else self.check_map
+            check(wanted, name, shown)
         return drawn
 
     def check_step(self, wanted, read):
@@ -241,6 +262,22 @@ class Walk(Shown):
             here = [*place, 1, 1]
         assert ["here", *here] in shown["marks"]
 
+    def check_term(self, wanted, name, shown):
+        """One of the three maps of the mix: what it is, the scale, the product at the pixel."""
+        rate, value = wanted.rates()[name], wanted.map(name)[wanted.pixel].item()
+        assert shown["title"] == TERMS[name]
+        end, row, column, product = re.fullmatch(
+            r"blue −(\S+), red \1\nat \((\d+), (\d+)\): (.*)", shown["note"]
+        ).groups()
+        assert close(end, wanted.end_of_mix())
+        assert (int(row), int(column)) == tuple(wanted.pixel)
+        numbers = re.findall(r"[^\s·=]+", product)
+        for text, number_there in zip(numbers, (rate, value, rate * value)[-len(numbers) :],
+                                      strict=True):  # fmt: skip
+            assert close(text, number_there)
+        assert product.count("·") == product.count("=") == len(numbers) // 2 == int(rate != 1)
+        assert ["here", *wanted.pixel, 1, 1] in shown["marks"]
+
 
 @pytest.fixture
 def walk(page, server):
@@ -282,19 +319,17 @@ def test_steps_by_buttons_keys_and_play(walk):
     assert walk.root.get_by_role("button", name="Play").count() == 1
 
 
-def test_the_mix_in_numbers(walk):
-    walk.control("step").press("End")
+def test_the_mix_as_three_maps(walk):
+    """In the order of the formula, also after the steps that show the first two alone."""
+    for step in (9, 12, 13):
+        walk.root.locator(".diagram button").nth(step - 1).click()
+        walk.check()
+    names = walk.root.locator(".shown .map canvas").evaluate_all(
+        "(all) => all.map((canvas) => canvas.dataset.map)"
+    )
+    assert names == list(TERMS)
+    walk.root.locator(".diagram button").nth(8).click()
     walk.check()
-    here = walk.root.locator(".numbers").inner_text()
-    found = re.fullmatch(r"At \((\d+), (\d+)\): (\S+) · (\S+) \+ (\S+) · (\S+) = (\S+)", here)
-    wanted, pixel = Wanted(walk.explorer), walk.explorer.pixel
-    assert (int(found[1]), int(found[2])) == pixel
-    rates = [wanted.module.rate1.item(), wanted.module.rate2.item()]
-    parts = [wanted.map(name)[pixel].item() for name in ("out_att", "out_conv", "out")]
-    for text, value in zip(found.groups()[2:], (rates[0], parts[0], rates[1], *parts[1:]),
-                           strict=True):  # fmt: skip
-        assert close(text.strip("()"), value)
-        assert ("(" in text) == (value < 0) or value == parts[2]
 
 
 # ---- What is looked at -----------------------------------------------------------------------
@@ -520,6 +555,29 @@ def test_every_block_says_its_name_and_its_shape(open_page, server, width):
     beyond = walk.root.evaluate(SHAPES)
     assert len(beyond) == len(STEPS)
     assert all(by is not None and by <= 0 for by in beyond), beyond
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 768, 390])
+def test_every_block_shows_its_map(open_page, server, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    sides = (
+        Walk(page)
+        .root.locator(".diagram button")
+        .evaluate_all("(all) => all.map((block) => block.querySelector('.frame').offsetWidth)")
+    )
+    assert len(sides) == len(STEPS) and min(sides) > 20
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_explanation_stands_between_the_formula_and_the_maps(open_page, server, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}#walk:step=2")
+    boxes = [Walk(page).root.locator(f".{name}").first.bounding_box()
+             for name in ("formula", "why", "maps")]  # fmt: skip
+    for above, below in itertools.pairwise(boxes):
+        assert 0 <= below["y"] - above["y"] - above["height"] < 20
+        assert above["x"] == below["x"]
 
 
 @pytest.mark.parametrize("width", [768, 1280, 1920])

@@ -273,6 +273,30 @@ def test_a_link_opens_what_it_speaks_of(phone, server):
     assert all(shown.frame(name).evaluate(IN_SIGHT) for name in "qkv")
 
 
+def test_a_link_leaves_the_chosen_pixel(page, server):
+    """Unless it names one; the address holds the pixel, and so does the browser's own Back."""
+    page.goto(f"{server}/{INDEX}")
+    shown = Mixing(page)
+    start = shown.state()
+    page.mouse.click(*shown.place("picture", 23, 20))
+    page.locator("main a[href='#mixing:beta=0']").click()
+    page.wait_for_timeout(400)  # the address follows
+    assert shown.state() == {**start, "beta": 0, "pixel": [23, 20]}
+    assert "pixel=23,20" in page.url
+    page.go_back()
+    page.evaluate(SETTLED)
+    assert shown.state() == {**start, "pixel": [23, 20]}
+    page.go_forward()
+    page.evaluate(SETTLED)
+    assert shown.state() == {**start, "beta": 0, "pixel": [23, 20]}
+    page.locator("main a[href*='preset=trained']").click()
+    page.evaluate(SETTLED)
+    assert shown.state()["pixel"] == [13, 12]
+    page.mouse.click(*shown.place("picture", 5, 5))
+    shown.root.get_by_role("button", name="Reset").click()
+    assert shown.state() == start
+
+
 def test_chapter_5_starts_open(chapter):
     assert chapter.state()["more"] is True and MORE["maps"] <= seen(chapter)["maps"]
     chapter.control("more").press("Space")

@@ -185,6 +185,19 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+# The sliders that a browser would fill from their end, though their zero is in the middle.
+FILLED = """(root) => [...root.querySelectorAll("[type=range]")].filter((input) => input.min < 0
+  && (input.min !== `-${input.max}` || getComputedStyle(input).appearance !== "none"))
+  .map((input) => input.name)"""
+
+
+@EVERYWHERE
+def test_sliders_on_a_desk(open_page, server, path, name):
+    page = open_page(viewport={"width": 1280, "height": 800})
+    root = visit(page, f"{server}/{path}.html", name).root
+    assert root.evaluate(FILLED) == []
+
+
 # What can be touched and is smaller than 24 pixels, with what waits for its turn; a box that is
 # ticked has the room of its label.
 SMALL = """(root) => {

@@ -185,6 +185,10 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+# The labels of boxes that need a second line.
+BROKEN = """(root) => [...root.querySelectorAll(".toggle span")].filter((label) =>
+  label.offsetHeight > 1.5 * parseFloat(getComputedStyle(label).lineHeight))
+  .map((label) => label.textContent)"""
 # The sliders that a browser would fill from their end, though their zero is in the middle.
 FILLED = """(root) => [...root.querySelectorAll("[type=range]")].filter((input) => input.min < 0
   && (input.min !== `-${input.max}` || getComputedStyle(input).appearance !== "none"))
@@ -192,9 +196,10 @@ FILLED = """(root) => [...root.querySelectorAll("[type=range]")].filter((input) 
 
 
 @EVERYWHERE
-def test_sliders_on_a_desk(open_page, server, path, name):
+def test_labels_and_sliders_on_a_desk(open_page, server, path, name):
     page = open_page(viewport={"width": 1280, "height": 800})
     root = visit(page, f"{server}/{path}.html", name).root
+    assert root.evaluate(BROKEN) == []
     assert root.evaluate(FILLED) == []
 
 

@@ -373,7 +373,8 @@ export function draggable(svg, pick) {
 
 // An address ends in "#mixing:alpha=1&pixel=3,4": the name of an explorer and the traits that
 // differ from its start; several explorers stand side by side with ";" between them. A link in the
-// text sets an explorer by such an address.
+// text sets an explorer by such an address, but leaves the places where the reader has put them,
+// those of two numbers, if it does not name them.
 
 const parts = (hash) => decoded(hash.replace(/^#/, "")).split(";").filter(Boolean);
 function decoded(text) {
@@ -442,16 +443,17 @@ function wayBack() {
 function followAddress(model, root, accepts, setTraits, back) {
   const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
   const values = () => Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
-  const set = (hash) => {
+  const note = () => history.replaceState({ ...history.state, [name]: values() }, "");
+  const set = (hash, kept) => {
     const given = readAddress(hash, name, start);
     if (!given) return false;
     const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
-    save(model, start);
+    save(model, { ...start, ...kept });
     setTraits(Object.fromEntries(good));
     return good;
   };
-  const show = (hash) => {
-    const good = set(hash);
+  const show = (hash, kept) => {
+    const good = set(hash, kept);
     if (good) requestAnimationFrame(() => bringIntoView(root, good));
     return good;
   };
@@ -464,7 +466,7 @@ function followAddress(model, root, accepts, setTraits, back) {
   let timer = 0;
   const later = () => { clearTimeout(timer); timer = setTimeout(write, 250); };
   const arrived = () => {
-    const left = history.state?.[name];  // the state in which a link was followed from here
+    const left = history.state?.[name];  // the state in which a link was followed from or to here
     if (left) save(model, left);
     else if (!set(location.hash)) later();
   };
@@ -474,11 +476,17 @@ function followAddress(model, root, accepts, setTraits, back) {
     const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
     if (!hash || !readAddress(hash, name, start)) return;
     event.preventDefault();
-    if (model.address && location.hash !== hash) {
-      history.replaceState({ ...history.state, [name]: values() }, "");
+    const goes = model.address && location.hash !== hash;
+    if (goes) {
+      note();
       location.hash = hash;  // now: Firefox would follow the link, and note where, after the scroll
     }
-    show(hash);
+    const chosen = Object.entries(values()).filter(([, at]) => Array.isArray(at) && isPlace(at));
+    show(hash, Object.fromEntries(chosen));
+    if (goes) {
+      note();
+      later();
+    }
     back.from(link);
   };
   document.addEventListener("click", clicked, true);

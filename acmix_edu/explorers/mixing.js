@@ -74,9 +74,17 @@ function normsOf({ data: { sizes, d }, remember, rest, redraw }, { outAtt, outCo
   return null;
 }
 
-// The kernels at one output pixel, summed over the input channels, on a common grid: each path's
-// times its rate, so that the two add up to the mix. The scale holds them at the weights' own rates,
-// too, so that a kernel gets paler with its rate.
+// What the two paths give, each times its rate, and the sum of both; and for each of the three the
+// end of a scale that holds it at the weights' own rates, too: so it gets paler with its rate.
+function weighed(model, att, conv, add) {
+  const at = ([alpha, beta]) => [att.map((value) => alpha * value),
+    conv.map((value) => beta * value), add(att, conv, alpha, beta)];
+  const now = at([model.get("alpha"), model.get("beta")]);
+  const own = at(model.get("rates")[model.get("preset")]);
+  return { now, ends: now.map((values, n) => reach(values, own[n])) };
+}
+
+// The kernels at one output pixel, summed over the input channels, on a common grid.
 function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const { sizes: { heads, in_planes: inPlanes, out_planes: channels }, weight, d } = data;
   const k = model.get("kernel_att"), dilation = model.get("dilation"), head = model.get("head");
@@ -89,11 +97,7 @@ function kernelsAt(model, data, { attention, fused, outAtt }, pixel) {
   const fixed = convolutionKernel(fused, projections, c, { heads, channels, inPlanes });
   const att = onGrid(sumInputs(byContent, inPlanes), dilation, side);
   const conv = onGrid(sumInputs(fixed, inPlanes), 1, side);
-  const at = (alpha, beta) => ({ att: att.map((w) => alpha * w), conv: conv.map((w) => beta * w),
-    mixed: mixGrids(att, conv, alpha, beta) });
-  const now = at(model.get("alpha"), model.get("beta"));
-  const own = at(...model.get("rates")[model.get("preset")]);
-  return { side, weights, ...now, end: reach(...Object.values(now), ...Object.values(own)) };
+  return { side, weights, ...weighed(model, att, conv, mixGrids) };
 }
 
 // ---- The page -------------------------------------------------------------------------------
@@ -129,8 +133,8 @@ function controls(model, { sizes, d }) {
 
 // Between two underscores: an index.
 const HEADINGS = {
-  picture: "Picture", q: "q", k: "k", v: "v", f_att: "F_att_", f_conv: "F_conv_",
-  f_out: "αF_att_ + βF_conv_", kernel_att: "α · attention",
+  picture: "Picture", q: "q", k: "k", v: "v", f_att: "α · F_att_", f_conv: "+ β · F_conv_",
+  f_out: "= F_out_", kernel_att: "α · attention",
   kernel_conv: "+ β · convolution", kernel_mix: "= mix",
 };
 
@@ -154,8 +158,8 @@ function buildView(model, data) {
     row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
     rates, headline("At every pixel: what comes out"),
     row("", "", "f_att", "f_conv", "f_out"), share,
-    element("p", {}, "Red: positive; blue: negative; grey: not read. One scale for the kernels, "
-      + "one for what comes out."));
+    element("p", {}, "Red: positive; blue: negative; grey: not read. Each kernel has its own scale, "
+      + "with its numbers below it; the maps share one."));
   const stage1 = element("div", {},
     headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
   const others = element("div", { class: "controls" });
@@ -183,20 +187,19 @@ function drawStage1(model, data, view, { q, k, v }) {
   return c;
 }
 
+const PATHS = { f_att: "Attention path, times α", f_conv: "Convolution path, times β",
+  f_out: "Output" };
+
 function drawPaths(model, view, { outAtt, outConv }, c) {
-  const { maps } = view, [alpha, beta] = [model.get("alpha"), model.get("beta")];
-  const { data: att, height, width } = outAtt(c), conv = outConv(c).data;
-  const out = mix(att, conv, alpha, beta);
-  const end = reach(att, conv, out);
-  const shown = { f_att: ["Attention path", att], f_conv: ["Convolution path", conv],
-    f_out: ["Output", out] };
-  for (const [name, [label, values]] of Object.entries(shown)) {
-    const rms = figure(norm(values) / Math.sqrt(values.length));
-    maps[name].draw(values.map(rooted), height, width, -rooted(end), rooted(end), SIGNED);
+  const { maps } = view, { data: att, height, width } = outAtt(c);
+  const { now, ends } = weighed(model, att, outConv(c).data, mix), end = Math.max(...ends);
+  Object.entries(PATHS).forEach(([name, label], n) => {
+    const rms = figure(norm(now[n]) / Math.sqrt(now[n].length));
+    maps[name].draw(now[n].map(rooted), height, width, -rooted(end), rooted(end), SIGNED);
     const seeded = name === "f_conv" && model.get("kernel_conv") !== model.get("sizes").kernel_conv;
     maps[name].say(`${label}, output channel ${c}; root mean square ${rms}`,
-      `rms ${rms}${seeded ? "; seeded, untrained weights" : ""}`);
-  }
+      seeded ? "seeded, untrained weights" : "");
+  });
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
   view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, dimension `
     + `${e}; of the convolution: dimension ${Math.floor(c / heads)}, set ${c % heads}), on one scale: `
@@ -245,23 +248,25 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const [row, column] = cell.map((n) => clamp(n, -middle, middle));
   const n = (row + middle) * at.side + column + middle;
   const place = row || column ? tuple([row, column]) : "itself";
-  const { end } = at, entropy = entropyFraction(at.weights);
+  const { now: kernels, ends } = at;
+  ends[2] = reach(kernels[2]);  // the mix has no rate of its own: without one path it is the other
+  const entropy = entropyFraction(at.weights);
   const { height, width, stride } = data.sizes;
   const edge = { row: middle - pixel[0] * stride, column: middle - pixel[1] * stride,
     rows: height, columns: width, kind: "edge" };
-  const kernels = { kernel_att: at.att, kernel_conv: at.conv, kernel_mix: at.mixed };
-  for (const [name, values] of Object.entries(kernels)) {
+  Object.entries(KERNEL_NAMES).forEach(([name, label], part) => {
+    const values = kernels[part], end = rooted(ends[part]);
     const [low, high] = extent(values).map(figure);
-    maps[name].draw(values.map(rooted), at.side, at.side, -rooted(end), rooted(end), SIGNED);
+    maps[name].draw(values.map(rooted), at.side, at.side, -end, end, SIGNED);
     outline(maps[name], [edge, squareAt([row + middle, column + middle], 1, "here")]);
-    maps[name].say(`${KERNEL_NAMES[name]}, from ${low} to ${high}`,
+    maps[name].say(`${label}, from ${low} to ${high}`,
       `${low} to ${high}\n${place}: ${figure(values[n])}`);
-  }
+  });
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
   view.where.textContent = `At ${pixelName}: the kernels`;
   maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
   view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
-    + `and multiplied by their rate. Their scale: ${scaleTo(end)}, `
+    + `and multiplied by their rate. Their scales reach to ±${ends.map(precise).join(", ±")}, `
     + "by the square root of the value, so that small ones show. "
     + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
     + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
@@ -286,7 +291,7 @@ function build(model, { redraw, set }) {
     redraw();
   };
   maps.picture.say("The picture", "Solid: the attention window; dashed: the convolution kernel. "
-    + "Point, tap or use arrow keys.");
+    + "Point at a pixel; click or tap to keep it; or use arrow keys.");
   const followed = ["change:image", "change:preset"];
   for (const change of followed) model.on(change, read);
   const original = model.get("image");

@@ -20,6 +20,7 @@ from acmix_edu.explorers import MixingExplorer
 CHAPTER, INDEX = "book/05_acmix.html", "index.html"
 SLIDERS = ("alpha", "beta", "kernel_att", "dilation", "head", "channel")
 KERNELS = ("kernel_att", "kernel_conv", "kernel_mix")
+MAPS = ("f_att", "f_conv", "f_out")
 # What is seen at first, and what `more` brings: maps and controls by name, how paragraphs begin.
 FIRST = {"maps": {"picture", *KERNELS, "f_att", "f_conv", "f_out"},
          "controls": {"alpha", "beta", "head", "preset", "more"},
@@ -84,17 +85,25 @@ def drawings(explorer, pixel=None):
         values = seen[name][0, c].numpy()
         end = max(np.abs(values).max(), 1e-12)  # a head may be zero everywhere
         made[name] = colours(values, -end, end, SIGNED)
-    paths = {f"f_{p}": seen[p if p == "out" else f"out_{p}"][0, c].numpy()
-             for p in ("att", "conv", "out")}  # fmt: skip
-    end = max(np.abs(values).max() for values in paths.values())
-    made |= {name: rooted(values, end) for name, values in paths.items()}
-    kernels = grey_kernels(module, x, pixel, c)
-    alpha, beta = explorer.rates[explorer.preset]
-    own = grey_kernels(with_rates(module, alpha, beta), x, pixel, c)
-    end = max(np.nanmax(np.abs(kernel)) for kernel in (*kernels, *own))
-    for name, kernel in zip(KERNELS, kernels, strict=True):
+    at_first = with_rates(module, *explorer.rates[explorer.preset])
+    paths = summands(module, seen, c)
+    end = max(map(largest, paths + summands(at_first, at_first.explain(x), c)))
+    made |= {name: rooted(values, end) for name, values in zip(MAPS, paths, strict=True)}
+    kernels, own = (grey_kernels(m, x, pixel, c) for m in (module, at_first))
+    for name, kernel, first in zip(KERNELS, kernels, own, strict=True):
+        end = largest(kernel) if name == "kernel_mix" else max(largest(kernel), largest(first))
         made[name] = rooted(kernel, end)
     return made
+
+
+def summands(module, seen, channel):
+    """Each path times its rate, and their sum, the output."""
+    paths = module.rate1 * seen["out_att"], module.rate2 * seen["out_conv"], seen["out"]
+    return [path[0, channel].numpy() for path in paths]
+
+
+def largest(values):
+    return max(np.nanmax(np.abs(values)), 1e-12)  # a rate may be zero
 
 
 def rooted(values, end):
@@ -205,6 +214,19 @@ def test_first_drawing_and_every_control(shown):
         drawn = moved(shown, "preset", drawn)
 
 
+def test_a_rate_makes_its_own_path_paler_and_leaves_the_other(chapter):
+    first = chapter.drawn()
+    chapter.control("alpha").fill("0.1")
+    drawn = chapter.drawn()
+    changed = {name for name in first if not same(first[name], drawn[name])}
+    assert changed == {"kernel_att", "f_att", "kernel_mix", "f_out"}
+    assert drawn["f_att"].sum() > first["f_att"].sum()  # nearer to white
+    chapter.control("alpha").fill("0")
+    drawn = chapter.drawn()
+    middle = (slice(2, 5), slice(2, 5))  # what the convolution reads
+    assert same(drawn["kernel_mix"][middle], drawn["kernel_conv"][middle])
+
+
 SEEN = """(root) => {
   const list = (of, say) =>
     [...root.querySelectorAll(of)].filter((node) => node.checkVisibility()).map(say);
@@ -249,6 +271,30 @@ def test_a_link_opens_what_it_speaks_of(phone, server):
     phone.evaluate(SETTLED)
     assert shown.state()["more"] is True
     assert all(shown.frame(name).evaluate(IN_SIGHT) for name in "qkv")
+
+
+def test_a_link_leaves_the_chosen_pixel(page, server):
+    """Unless it names one; the address holds the pixel, and so does the browser's own Back."""
+    page.goto(f"{server}/{INDEX}")
+    shown = Mixing(page)
+    start = shown.state()
+    page.mouse.click(*shown.place("picture", 23, 20))
+    page.locator("main a[href='#mixing:beta=0']").click()
+    page.wait_for_timeout(400)  # the address follows
+    assert shown.state() == {**start, "beta": 0, "pixel": [23, 20]}
+    assert "pixel=23,20" in page.url
+    page.go_back()
+    page.evaluate(SETTLED)
+    assert shown.state() == {**start, "pixel": [23, 20]}
+    page.go_forward()
+    page.evaluate(SETTLED)
+    assert shown.state() == {**start, "beta": 0, "pixel": [23, 20]}
+    page.locator("main a[href*='preset=trained']").click()
+    page.evaluate(SETTLED)
+    assert shown.state()["pixel"] == [13, 12]
+    page.mouse.click(*shown.place("picture", 5, 5))
+    shown.root.get_by_role("button", name="Reset").click()
+    assert shown.state() == start
 
 
 def test_chapter_5_starts_open(chapter):

@@ -118,6 +118,16 @@ def test_the_root_leads_to_the_first_page(page, server):
     page.wait_for_url(f"**/{TOC['root']}.html")
 
 
+def test_the_first_page_leads_on(page, server):
+    """By a button above the explorer, in the first window."""
+    page.goto(f"{server}/book/index.html")
+    link = page.get_by_role("link", name="Begin with chapter 1")
+    assert link.evaluate("(link) => getComputedStyle(link).display") == "inline-block"
+    assert link.bounding_box()["y"] < page.locator(".explorer").first.bounding_box()["y"] < 720
+    link.click()
+    page.wait_for_url("**/01_convolution.html")
+
+
 def test_theme_button_switches_to_dark_and_back(page, server):
     page.emulate_media(color_scheme="light")
     visit(page, f"{server}/{TOC['root']}.html")

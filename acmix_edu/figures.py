@@ -77,17 +77,21 @@ def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2
             if numbers and max(m.shape) <= 9:
                 _write_numbers(axis, m, drawn)
     if colorbar and shared and drawn is not None:
-        figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=30)
+        figure.colorbar(drawn, ax=axes, shrink=0.8 / rows, aspect=20)  # about one map high
     return figure
 
 
 def _write_numbers(axis, values: np.ndarray, drawn) -> None:
-    """Write each value into its cell, dark on light and light on dark."""
+    """Write each value into its cell, dark on light and light on dark.
+
+    In a map that reaches 1, two decimals are enough, and four figures fit.
+    """
     whole = np.allclose(values, values.round())
+    short = values.round(2) + 0.0 if np.abs(values).max() >= 1 else values  # + 0.0: no −0
     for (i, j), value in np.ndenumerate(values):
         red, green, blue, _ = drawn.cmap(drawn.norm(value))
         light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
-        text = f"{value:.0f}" if whole else f"{value:.3g}"
+        text = f"{value:.0f}" if whole else f"{short[i, j]:.3g}"
         axis.text(
             j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white"
         )

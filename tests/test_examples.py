@@ -282,6 +282,32 @@ def test_show_maps_names_what_it_cannot_draw(maps, titles, says):
         drawn(maps, titles=titles)
 
 
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([0.0222, 0.2], ["0.0222", "0.2"]),
+        ([0.0222, 8.768, -0.004, 22.344], ["0.02", "8.77", "0", "22.3"]),
+    ],
+)
+def test_numbers_are_short_enough_for_their_cells(values, written):
+    from acmix_edu.figures import plt, show_maps
+
+    figure = show_maps([torch.tensor([values])])
+    assert [text.get_text() for text in figure.axes[0].texts] == written
+    plt.close(figure)
+
+
+def test_the_scale_is_about_as_high_as_a_map():
+    from acmix_edu.figures import plt, show_maps
+
+    for columns in (4, 2, 1):
+        figure = show_maps([torch.rand(4, 4)] * 4, columns=columns)
+        figure.canvas.draw()
+        height, scale = (axis.get_position().height for axis in figure.axes[::4])
+        assert 0.6 * height < scale < 1.4 * height, f"{columns} columns"
+        plt.close(figure)
+
+
 def test_numbers_and_windows_lie_where_they_belong():
     from acmix_edu.figures import mark_window, plt, show_maps
 

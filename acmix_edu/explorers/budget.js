@@ -110,14 +110,14 @@ const grouped = (n) => n.toLocaleString("en");
 const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %"
   : `${(100 * share).toFixed(1)} %`);
 
-// About four digits: "115.6 M", "76.6 MiB"; small counts in full.
+// Three or four digits: "115.6 M", "4.09 G", "76.6 MiB"; small counts in full.
 function amount(value, measure) {
   const bytes = measure === "memory", base = bytes ? 1024 : 1000;
   const units = bytes ? ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] : ["", "", "M", "G", "T", "P"];
   let size = Number(value), n = 0;
   if (size < (bytes ? 1024 : 1e6)) return `${grouped(value)} ${units[0]}`.trim();
   while (size >= base && n < units.length - 1) { size /= base; n += 1; }
-  return `${size.toFixed(1)} ${units[n]}`;
+  return `${size.toFixed(size < 10 ? 2 : 1)} ${units[n]}`;
 }
 
 // Letters with their indices: k_a becomes k with a small a.
@@ -204,6 +204,17 @@ function layersOf(blocks, set) {
   return { buttons, layers };
 }
 
+// What the columns are made of: a colour for each stage, a line for the convolution.
+function legendOf() {
+  const plain = element("span", {});
+  const entry = (mark, words) => element("span", { class: "entry" }, mark, " ", words);
+  const stages = ALL.map((stage) =>
+    entry(element("span", { class: "swatch", "data-stage": stage }), titleOf(stage)));
+  const box = element("p", { class: "legend" },
+    entry(element("span", { class: "rule" }), plain), ...stages);
+  return { box, plain };
+}
+
 function chartOf(pick) {
   const svg = element("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" });
   const ticks = element("div", { class: "ticks" });
@@ -233,9 +244,9 @@ function build(model, { redraw, set }) {
     ["verdict", "counted", "half", "reading", "heads", "memo"].map((name) =>
       element("p", { class: name }));
   const layers = element("div", { class: "layers", "data-aim": "" }), heading = headline();
-  const resnet = element("div", { class: "resnet" },
+  const legend = legendOf(), resnet = element("div", { class: "resnet" },
     element("div", { class: "networks", role: "group", "aria-label": "Network" }, ...choices),
-    layers, counted);
+    layers, legend.box, counted);
   const arrange = (form) => [resnet, form, heading,
     element("div", { class: "board" },
       element("div", { class: "bars", "data-aim": "measure kernel_att stage" },
@@ -245,7 +256,7 @@ function build(model, { redraw, set }) {
       ...chips.map(({ box }) => box)),
     reading, heads, memo];
   const view = { controls, arrange, chart, bars, chips, choices, verdict, counted, share, reading,
-    heads, memo, layers, heading, networks, ends, set, keep: memory(), accept: {
+    heads, memo, layers, legend, heading, networks, ends, set, keep: memory(), accept: {
       stride: (n) => Number.isInteger(n) && n >= 1 && n <= model.get("most").stride,
       network: isOneOf(names), stage: isOneOf(Object.keys(STAGES)) } };
   const light = (stage) => () => {
@@ -319,7 +330,7 @@ function lowOnes(blocks, all, highest, say) {
 }
 
 function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes, say }) {
-  const { layers, choices, counted, heading } = view;
+  const { layers, legend, choices, counted, heading } = view;
   if (view.network !== state.network) {
     view.network = state.network;
     view.made = layersOf(network.blocks, view.set);
@@ -347,12 +358,12 @@ function drawNetwork(view, { state, sizes, measure, network, blocks, nets, bytes
     + (state.stride === 1 ? "" : `, stride ${state.stride}`)
     + (where ? `, as in layer ${where[0]} of ${state.network}` : "");
   const [plain, mixed] = nets, k = state.kernel_conv, times = part(mixed, plain).toFixed(2);
-  const exact = (value) => (measure === "memory" ? say(value) : grouped(value * bytes));
+  const number = (value) => element("b", { title: grouped(value * bytes) }, say(value));
   const what = measure === "memory" ? "" : ` ${measure}`;
-  counted.textContent = `${state.network} on ${images} of 224×224 pixels, with ${k}×${k} `
-    + `convolutions: ${exact(plain)}${what}; with ACmix: ${exact(mixed)}, ${times} times as much. A column is `
-    + "one block's ACmix, the line across it its convolution: choose a block."
-    + lowOnes(network.blocks, all, highest, say);
+  legend.plain.textContent = operatorName("convolution", k);
+  counted.replaceChildren(`${state.network} on ${images} of 224×224 pixels: `, number(plain),
+    `${what} with ${k}×${k} convolutions → `, number(mixed), ` with ACmix (${times}×). A column is `
+    + "one block: choose one." + lowOnes(network.blocks, all, highest, say));
 }
 
 function drawChart({ chart, keep, ends, share }, now, lit) {

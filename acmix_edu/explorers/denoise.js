@@ -81,9 +81,8 @@ function buildDenoise(model, { redraw, set }) {
   pictures.clean.photo(photo(clean));
   pictures.clean.say("The clean picture", "The network never sees it.");
   const numbers = element("dl", { class: "numbers simple" });
-  const scale = element("p", {}, "A head shows its weights of the 49 pixels around the chosen "
-    + `one: dark 0, yellow ${MOST} times an even weight (1/49) or more. Past the border, attention `
-    + "reads mirrored pixels.");
+  const words = element("p", {}, "A head shows its weights of the 49 pixels around the chosen one; "
+    + "an even weight is 1/49. Past the border, attention reads mirrored pixels.");
   const view = { controls, sizes, pictures, heads, numbers, clean, remember: memory(), arms,
     weights: floats(model.get("weights")), features: { data: colourFeatures(noisy), channels: 4, height, width },
     moments: last + 1 };
@@ -98,8 +97,20 @@ function buildDenoise(model, { redraw, set }) {
     element("div", { class: "maps pictures", "data-aim": "moment" },
       ...Object.values(pictures).map((map) => map.box), numbers),
     element("div", { class: "maps kernels", "data-aim": "pixel arm" }, ...heads.map((map) => map.box)),
-    scale];
+    scaleOf(), words];
   return Object.assign(view, { reset: steps.stop, release: steps.stop });
+}
+
+// The colours of the heads, and what they mean; a white line marks an even weight.
+function scaleOf() {
+  const colours = AMOUNT.map((levels) => `rgb(${levels})`).join(", ");
+  const marks = [[0, "0"], [1, "even"], [MOST / 2, `${MOST / 2} ×`], [MOST, `${MOST} × or more`]];
+  const ticks = marks.map(([n, word]) =>
+    element("span", { style: `left: ${(100 * n) / MOST}%` }, word));
+  return element("div", { class: "weights" },
+    element("div", { class: "ramp", style: "background: linear-gradient(#fff, #fff) "
+      + `${100 / MOST}% / 2px 100% no-repeat, linear-gradient(90deg, ${colours})` }),
+    element("div", { class: "ticks" }, ...ticks));
 }
 
 function drawDenoise(model, view) {
@@ -116,8 +127,9 @@ function drawDenoise(model, view) {
   drawHeads(view, weights, (pixel[0] * width + pixel[1]), height * width);
   pictures.noisy.frame.setAttribute("aria-label",
     `Noisy picture, pixel row ${pixel[0]}, column ${pixel[1]}; arrow keys move it`);
-  view.numbers.replaceChildren(...Object.entries(TOLD).flatMap(([name, label]) =>
-    [element("dt", {}, label), element("dd", { "data-told": name }, figure(now[name]))]));
+  view.numbers.replaceChildren(...Object.entries(TOLD).map(([name, label]) =>
+    element("div", {}, element("dt", {}, label),
+      element("dd", { "data-told": name }, figure(now[name])))));
   return `${arm}, step ${now.step}: quality ${quality} dB, entropy ${figure(now.entropy)}. `
     + `Pixel row ${pixel[0]}, column ${pixel[1]}.`;
 }

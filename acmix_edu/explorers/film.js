@@ -8,7 +8,8 @@ import {
 
 const TITLES = { acmix: "Shift start", "lost-init": "Random start" };
 const K = 3, TAPS = K * K, SIZE = TAPS * TAPS, OUTPUTS = 4;
-const SIDE = TAPS + K - 1;  // of the map: three rows of kernels and two lines between them
+const DOTS = 3;  // of the map, along a side of a number: a line between kernels is one dot wide
+const SIDE = DOTS * TAPS + K - 1;  // three rows of kernels and two lines between them
 
 // ---- The mathematics ------------------------------------------------------------------------
 
@@ -18,11 +19,13 @@ const kernelsOf = (all, moments, { start, moment, channel }) => {
   return all.subarray(first, first + SIZE);
 };
 
-// A place among the nine kernels, 0 … 8 each way: its number, and its place on the map.
+// A place among the nine kernels, 0 … 8 each way: its number, and its middle on the map. On a line,
+// the number after it is meant.
 const numberAt = ([row, column]) =>
   ((Math.floor(row / K) * K + Math.floor(column / K)) * K + (row % K)) * K + (column % K);
-const onMap = (place) => place.map((n) => n + Math.floor(n / K));
-const fromMap = (place) => place.map((n) => Math.min(n - Math.floor(n / (K + 1)), TAPS - 1));
+const onMap = (place) => place.map((n) => DOTS * n + Math.floor(n / K) + (DOTS - 1) / 2);
+const fromMap = (place) => place.map((n) =>
+  Math.floor((n - Math.floor(n / (DOTS * K + 1))) / DOTS));
 
 // How many of the nine kernels are largest, by size, at the cell where a shift has its one.
 const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
@@ -70,8 +73,7 @@ function buildFilm(model, { redraw, set }) {
 // Two lines up to the moment (what is to come is left to be guessed), from 0 to the largest value,
 // over the square root of the step; a dotted one for the picture as it came; a cursor, which a
 // click or a drag moves.
-const CHARTS = { psnr: "Quality on the flower, PSNR in dB, by step",
-  drift: "Distance from the shifts, by step" };
+const CHARTS = { psnr: "Quality on the flower, PSNR in dB", drift: "Distance from the shifts" };
 function chart(name, { told, noisy }, pick) {
   const frames = Object.keys(TITLES).map((start) => told[start]);
   const lines = frames.map((line) => line.map((frame) => frame[name]));
@@ -105,7 +107,8 @@ function chart(name, { told, noisy }, pick) {
   const ticks = [0, last / 10, last].map((step) =>
     element("span", { style: `left: ${x(step)}%` }, step));
   const plot = element("div", { class: "plot" }, ends, svg,
-    element("div", { class: "along" }, ...ticks));
+    element("div", { class: "along" }, ...ticks),
+    element("div", { class: "axis" }, "step (√ scale)"));
   return { box: element("div", { class: "chart" }, headline(CHARTS[name]), plot, says), move };
 }
 
@@ -123,7 +126,7 @@ function drawFilm(model, view) {
   const cell = view.hovered ?? model.get("cell"), n = numberAt(cell);
   maps.forEach((map, start) => {
     drawNine(map, shownAt(start, moment), end);
-    outline(map, [squareAt(onMap(cell), 1, "here")]);
+    outline(map, [squareAt(onMap(cell), DOTS, "here")]);
     const kernels = at(start, moment, channel);
     map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
       `${atHome(kernels)} of 9 are largest where a shift has its one. The other three outputs `
@@ -143,14 +146,12 @@ function drawFilm(model, view) {
 
 // Kernel t stands at row t div 3, column t mod 3.
 function drawNine(map, kernels, end) {
-  const cells = new Float32Array(SIDE * SIDE).fill(NaN);
-  for (let row = 0; row < TAPS; row++) {
-    for (let column = 0; column < TAPS; column++) {
-      const [i, j] = onMap([row, column]);
-      cells[i * SIDE + j] = kernels[numberAt([row, column])];
-    }
-  }
-  map.draw(cells, SIDE, SIDE, -end, end, SIGNED);
+  const isLine = (n) => n % (DOTS * K + 1) === DOTS * K;
+  const dots = Float32Array.from({ length: SIDE * SIDE }, (_, n) => {
+    const place = [Math.floor(n / SIDE), n % SIDE];
+    return place.some(isLine) ? NaN : kernels[numberAt(fromMap(place))];
+  });
+  map.draw(dots, SIDE, SIDE, -end, end, SIGNED);
 }
 
 export default explorer({ build: buildFilm, draw: drawFilm });

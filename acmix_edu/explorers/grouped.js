@@ -17,7 +17,7 @@ function makePlan(view, { k, dims, sets }) {
     number(e * k * k + t, { class: "tile", "data-part": "map", "data-channel": e * sets, "data-tap": t }));
   view.blocks = Array.from({ length: dims * sets }, (_, c) => mapView(`kernels${c}`));
   const output = (c) => element("span", { class: "tile out", "data-part": "output",
-    "data-channel": c, "data-tap": 0 }, `Σ = output ${c}`);
+    "data-channel": c, "data-tap": 0, title: `output ${c}, the sum` }, `Σ ${c}`);
   const groups = Array.from({ length: dims }, (_, e) => element("div", { class: "group" },
     element("div", { class: "tiles" }, ...tiles(e)),
     ...Array.from({ length: sets }, (_, n) => element("div", { class: "set" },
@@ -35,20 +35,21 @@ function makePlan(view, { k, dims, sets }) {
   });
 }
 
-// k² kernels as k rows of k, with a line of nothing between them; and which of them holds a place.
-const spread = (k) => k * k + k - 1;
+// k² kernels as k rows of k, each weight a square of dots, with a line of nothing between them that
+// is one dot wide; and which of the kernels holds a dot.
+const DOTS = 3;
+const pitch = (k) => DOTS * k + 1;  // from a kernel to the next
 const tapOf = (place, k) => {
-  const [p, q] = place.map((n) => Math.min(Math.floor(n / (k + 1)), k - 1));
+  const [p, q] = place.map((n) => Math.min(Math.floor(n / pitch(k)), k - 1));
   return p * k + q;
 };
 function drawKernels(block, weight, k) {
-  const cells = new Float32Array(spread(k) ** 2).fill(NaN);
-  for (let n = 0; n < k ** 4; n++) {
-    const t = Math.floor(n / (k * k)), cell = n % (k * k);
-    const row = Math.floor(t / k) * (k + 1) + Math.floor(cell / k);
-    cells[row * spread(k) + (t % k) * (k + 1) + (cell % k)] = weight[n];
-  }
-  block.draw(cells, spread(k), spread(k), -1, 1, SIGNED);
+  const side = k * pitch(k) - 1, at = (n) => Math.floor((n % pitch(k)) / DOTS);
+  const dots = Float32Array.from({ length: side * side }, (_, n) => {
+    const place = [Math.floor(n / side), n % side], [row, column] = place.map(at);
+    return Math.max(row, column) === k ? NaN : weight[(tapOf(place, k) * k + row) * k + column];
+  });
+  block.draw(dots, side, side, -1, 1, SIGNED);
 }
 
 // What is lit: part, channel and tap, where each limit depends on the sizes.
@@ -73,8 +74,8 @@ function draw(model, view) {
   }
   view.blocks.forEach((block, c) => outline(block, Array.from({ length: k * k }, (_, t) => t)
     .filter((t) => isLit(lit, { part: "kernel", e: Math.floor(c / sets), c, t }))
-    .map((t) => ({ row: Math.floor(t / k) * (k + 1), column: (t % k) * (k + 1), rows: k,
-      columns: k, kind: "here" }))));
+    .map((t) => ({ row: Math.floor(t / k) * pitch(k), column: (t % k) * pitch(k), rows: DOTS * k,
+      columns: DOTS * k, kind: "here" }))));
   view.lit = lit;
   return drawWords(view, sizes, lit);
 }

@@ -132,7 +132,9 @@ function rowOf(name) {
 }
 
 // Both ratios over the side of the tile, on logarithmic axes that stay while k changes. The lines
-// end at the tile that is chosen: what larger ones bring is left to be guessed.
+// end at the tile that is chosen: what larger ones bring is left to be guessed, and a hint says how
+// to see it. A tile that lies too near to the next one has no number below the chart.
+const NEAR = 6;  // percent of the width
 function chartOf({ tiles, windows, height, width }, choose) {
   const most = tiles.at(-1), ends = [windows[0], windows.at(-1)];
   const top = Math.max(...[1, most].flatMap((t) => ends.flatMap((k) => ratiosOf(t, k))));
@@ -142,15 +144,19 @@ function chartOf({ tiles, windows, height, width }, choose) {
   draggable(svg, (part) => choose(nearest(tiles, (t) => Math.abs(across(t) - 100 * part))));
   const label = (place, text) => element("span", { style: place }, text);
   const levels = [1, 10, 100].filter((n) => n <= top);
+  const told = tiles.filter((t, n) => !(across(tiles[n + 1]) - across(t) < NEAR));
+  const hint = element("span", { class: "hint" }, "Drag t up:", element("br"), "the lines go on");
   const box = element("div", { class: "chart" },
-    headline("Small tiles copy, large tiles waste"),
+    headline("Both, by the side t of a tile"),
     element("div", { class: "levels", "aria-hidden": "true" },
-      ...levels.map((n) => label(`top: ${up(n).toFixed(2)}%`, `${n}×`))), svg,
+      ...levels.map((n) => label(`top: ${up(n).toFixed(2)}%`, `${n}×`))), svg, hint,
     element("div", { class: "ticks", "aria-hidden": "true" },
-      ...tiles.map((t) => label(`left: ${across(t).toFixed(2)}%`, t))),
+      ...told.map((t) => label(`left: ${across(t).toFixed(2)}%`, t))),
     element("p", { class: "extremes" }, element("span", {}, "← t = 1: unfold"),
       element("span", {}, most === height && most === width ? `t = ${most}: dense →` : "")));
-  return { box, svg, tiles, across, up };
+  const grid = [...levels.slice(1).map((n) => `M0 ${up(n).toFixed(2)}H100`),
+    ...told.map((t) => `M${across(t).toFixed(2)} 0V100`)].join("");
+  return { box, svg, tiles, across, up, hint, grid };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------
@@ -160,8 +166,8 @@ const FEW = 24;  // keys along a side, so that a number on a cell can be read
 const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value));
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
-// The photograph, bluer with every further halo that a pixel lies in.
-const OVERLAP = [31, 122, 140], LEAST = 0.5, EACH = 0.7;  // of its own colour, that it keeps
+// The photograph, a little bluer with every further halo that a pixel lies in.
+const OVERLAP = [31, 122, 140], LEAST = 0.7, EACH = 0.4;  // of its own colour, that it keeps
 function tintOverlaps({ maps: { picture }, photo, sizes: { height, width } }, now) {
   const rows = Array.from({ length: height }, (_, n) => tilesOver(n, height, now));
   const columns = Array.from({ length: width }, (_, n) => tilesOver(n, width, now));
@@ -182,10 +188,12 @@ function drawPhotograph(view, now) {
     { row: top, column: left, rows: tile, columns: tile, kind: "tile" },
     squareAt(pixel, 1, "here")]);
   picture.say(`The photograph; the tile of query ${tuple(pixel)} and its halo`);
-  picture.note.replaceChildren(element("span", { class: "key tile" }), ` tile: ${square(tile)} `
-    + "queries ", element("span", { class: "key reach" }), ` halo: ${square(side)} keys `,
+  const entry = (kind, words) =>
+    element("span", { class: "entry" }, element("span", { class: `key ${kind}` }), ` ${words} `);
+  picture.note.replaceChildren(entry("tile", `tile: ${square(tile)} queries`), " ",
+    entry("reach", `halo: ${square(side)} keys`), " ",
     ...(tile < Math.max(view.sizes.height, view.sizes.width)
-      ? [element("span", { class: "key overlap" }), " where halos overlap"] : []));
+      ? [entry("overlap", "where halos overlap")] : []));
 }
 
 function drawUses({ maps: { uses } }, now) {
@@ -237,7 +245,7 @@ function writeTimes(map, { side, seen, mirrored, pixels, times }) {
 }
 
 function drawNumbers({ rows, bytes, chart, sizes }, now) {
-  const { tile, kernel, side, copies, logits } = now, { svg, tiles, across, up } = chart;
+  const { tile, kernel, side, copies, logits } = now, { svg, tiles, across, up, hint, grid } = chart;
   rows.copies.say(exact(copies), `(${side}/${tile})², unfold: ${kernel ** 2}`);
   rows.logits.say(exact(logits), `(${side}/${kernel})², unfold: 1`);
   const mebibytes = (count) => `${figure(count / 2 ** 20)} MiB`;
@@ -250,7 +258,9 @@ function drawNumbers({ rows, bytes, chart, sizes }, now) {
     element("path", { class: kind, d: `M${reached.map((t) => point(t, n).join(" ")).join("L")}` }),
     element("path", { class: `${kind} dot`, d: spot(...point(tile, n)) })]);
   const x = across(tile).toFixed(2);
-  svg.replaceChildren(element("path", { class: "cursor", d: `M${x} 0V100` }), ...drawn);
+  svg.replaceChildren(element("path", { class: "grid", d: grid }),
+    element("path", { class: "cursor", d: `M${x} 0V100` }), ...drawn);
+  hint.hidden = across(tile) > 50;
   svg.setAttribute("aria-label", "Copies of each key and logits per useful logit over the side of "
     + `a tile, drawn from 1 to ${tile}: there, ${exact(copies)} and ${exact(logits)}`);
 }

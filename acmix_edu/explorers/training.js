@@ -10,7 +10,7 @@ const CHARTS = {
   drift: "Drift of the shift kernels", entropy: "Entropy of the attention weights",
 };
 const OF_RUNS = ["test_accuracy", "loss"];
-const FULL = ["test_accuracy", "share", "entropy"];  // fractions: their charts go from 0 to 1
+const FULL = ["share", "entropy"];  // fractions: their charts go from 0 to 1
 
 // ---- From records to lines ------------------------------------------------------------------
 
@@ -28,9 +28,16 @@ function linesOf({ arms }, measure, arm, beside) {
     kind: `Layer${layer + 1}`, seeds: arms[arm].map((run) => run[measure][layer]) }));
 }
 
+// Accuracies are drawn from the tenth below chance, and below all that was recorded, to 1.
+function lowest({ arms, chance }) {
+  const values = Object.values(arms).flat().flatMap((run) => run.test_accuracy);
+  return Math.max(0, Math.ceil(10 * Math.min(chance, ...values)) - 1) / 10;
+}
+
 // The range of a measure over all arms of a task, so that arms can be compared by eye.
-function rangeOf({ arms }, measure) {
-  const values = Object.values(arms).flat().map((run) => run[measure]).flat(2)
+function rangeOf(task, measure) {
+  if (measure === "test_accuracy") return [lowest(task), 1];
+  const values = Object.values(task.arms).flat().map((run) => run[measure]).flat(2)
     .filter((value) => value !== null);
   if (FULL.includes(measure)) return [0, 1];
   return [Math.min(0, ...values), Math.max(...values, 1e-6)];
@@ -41,16 +48,17 @@ function rangeOf({ arms }, measure) {
 function chart(measure, pick) {
   const svg = element("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
   const [top, bottom, end] = Array.from({ length: 3 }, () => element("span", {}));
+  const level = element("span", { class: "level" }, "chance");
   const note = element("div", { class: "note" });
   const box = element("div", { class: "chart", "data-chart": measure },
     element("div", { class: "title" }, CHARTS[measure]),
-    element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg,
+    element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg, level,
       element("div", { class: "along" }, element("span", {}, "0"), end)), note);
   draggable(svg, pick);
-  return { box, svg, top, bottom, end, note };
+  return { box, svg, top, bottom, end, level, note };
 }
 
-function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, last, chance) {
+function drawChart({ svg, top, bottom, end, level, note }, lines, [low, high], epoch, last, chance) {
   const y = (value) => 100 * (1 - (value - low) / (high - low));
   const x = (n) => (100 * n) / last;
   const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
@@ -61,11 +69,13 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
     ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
     element("path", { d: d(seeds[0].map((_, n) => meanOf(seeds.map((s) => s[n])))),
       class: `mean kind${kind}` })]);
-  const level = chance === undefined ? []
+  level.hidden = chance === undefined;
+  level.style.setProperty("--at", (y(chance) + 4) / 108);
+  const dotted = level.hidden ? []
     : [element("path", { d: `M0 ${y(chance)}H100`, class: "chance" })];
   const cursor = element("path", { d: `M${x(epoch)} 0V100`, class: "cursor" });
   svg.setAttribute("viewBox", "0 -4 100 108");  // room above and below the lines
-  svg.replaceChildren(...level, ...paths, cursor);
+  svg.replaceChildren(...dotted, ...paths, cursor);
   [top.textContent, bottom.textContent] = [figure(high), figure(low)];
   end.textContent = `epoch ${last}`;
   const said = lines.map(({ label, kind, seeds }) => {
@@ -78,9 +88,13 @@ function drawChart({ svg, top, bottom, end, note }, lines, [low, high], epoch, l
   note.replaceChildren(...said);
 }
 
-// All arms at once: a row for each, and on it a dot for each seed's test accuracy, from 0 to 1.
+// All arms at once: a row for each, and on it a dot for each seed's test accuracy. The ends of the
+// scale and chance stand above the rows.
 function raceOf(names, choose) {
-  const title = element("div", { class: "title" }, "Test accuracy of every arm, from 0 to 1, a dot for each seed");
+  const title = element("div", { class: "title" }, "Test accuracy of every arm, a dot for each seed");
+  const [low, chance] = ["low", "chance"].map((name) => element("span", { class: name }));
+  const scale = element("div", { class: "arm-scale" }, low, element("div", {}, chance),
+    element("span", {}, "1"));
   const rows = names.map((name) => {
     const svg = element("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none",
       "aria-hidden": "true" });
@@ -89,17 +103,22 @@ function raceOf(names, choose) {
     row.append(element("span", {}, name), svg, value);
     return { name, row, svg, value };
   });
-  const box = element("div", { class: "race", role: "group", "aria-label": "All arms" }, title,
+  const box = element("div", { class: "race", role: "group", "aria-label": "All arms" }, title, scale,
     ...rows.map(({ row }) => row));
-  return { box, rows };
+  return { box, rows, low, chance };
 }
 
-function drawRace(rows, { arms, chance }, { arm, beside, epoch }) {
+function drawRace({ rows, ...scale }, task, { arm, beside, epoch }) {
+  const { arms, chance } = task, low = lowest(task);
+  const x = (value) => (100 * (value - low)) / (1 - low);
+  scale.low.textContent = low;
+  scale.chance.textContent = "chance";
+  scale.chance.style.left = `${x(chance)}%`;
   for (const { name, row, svg, value } of rows) {
     const seeds = arms[name].map((run) => run.test_accuracy[epoch]);
     const kind = { [beside]: "kind1", [arm]: "kind0" }[name] ?? "other";
-    svg.replaceChildren(element("path", { d: `M${100 * chance} 0V10`, class: "chance" }),
-      ...seeds.map((seed) => element("path", { d: spot(100 * seed, 5), class: `dot ${kind}` })));
+    svg.replaceChildren(element("path", { d: `M${x(chance)} 0V10`, class: "chance" }),
+      ...seeds.map((seed) => element("path", { d: spot(x(seed), 5), class: `dot ${kind}` })));
     value.textContent = figure(meanOf(seeds));
     row.setAttribute("aria-pressed", name === arm);
   }
@@ -149,7 +168,7 @@ function drawTraining(model, { charts, inside, heading, controls, race }) {
     drawChart(view, lines, rangeOf(task, measure), epoch, last, chance);
   }
   inside.hidden = !model.get("inside");
-  drawRace(race.rows, task, { arm, beside, epoch });
+  drawRace(race, task, { arm, beside, epoch });
   const when = epoch ? `after epoch ${epoch} of ${last}` : "before training";
   heading.textContent = charts.share.box.hidden ? `${arm} has no ACmix to look into`
     : `Inside ${arm}, layer by layer, ${when}`;

@@ -74,3 +74,15 @@
     (sentence.closest(".output") ?? sentence).replaceWith(form); // .output stays light in the dark
   }
 })();
+
+// An exercise that takes code cannot be answered here: a link leads to where it can.
+(() => {
+  const colab = document.querySelector("a[href^='https://colab.research.google.com']");
+  for (const output of colab ? document.querySelectorAll(".cell_output > .sentences") : []) {
+    if (output.querySelector("pre").textContent.trim() !== "Not answered yet: replace the three dots.") continue;
+    const line = document.createElement("p");
+    line.className = "in-colab";
+    line.innerHTML = `This one takes code: <a href="${colab.href}" target="_blank">answer it in Colab</a>.`;
+    output.replaceWith(line);
+  }
+})();

@@ -47,6 +47,8 @@ READ = """(root) => {
     lit: [...new Set(all(root, ".lit").map((node) => node.dataset.stage))],
     unlit: all(root, "[data-stage]:is(.segment, .chip, .area):not(.lit)").map((node) =>
       node.dataset.stage),
+    legend: all(root, ".legend .entry").map((one) => one.textContent.trim()),
+    exact: all(root, ".counted b").map((one) => one.title),
     heading: text(".heading"), counted: text(".counted"), half: text(".half"),
     reading: text(".reading"), verdict: text(".verdict"), formula: text(".formula"),
     heads: text(".heads"), memo: text(".memo") };
@@ -111,7 +113,8 @@ def assert_amount(text, value):
     """A number and its unit, to the digit that is written."""
     written, unit = re.fullmatch(r"([\d,.]+) ?([A-Za-z]*)", text).groups()
     apart = abs(float(written.replace(",", "")) * UNITS[unit] - value)
-    assert apart <= 0.0501 * UNITS[unit] * ("." in written), f"{text}, not {value:,}"
+    digits = len(written.partition(".")[2])
+    assert apart <= 0.501 * 10**-digits * UNITS[unit] * (digits > 0), f"{text}, not {value:,}"
 
 
 def assert_shares(drawn, costs, largest):
@@ -188,11 +191,17 @@ def check_blocks(seen, state, network, factor):
     rest = network["rest"][state["measure"]] * factor
     plain = rest + sum(cost["convolution"] for cost in costs)
     mixed = rest + sum(map(total, costs))
-    said = re.search(r"convolutions: ([\d,.]+(?: [A-Z]\w*)?)(?: [\w-]+)?; with ACmix: "
-                     r"([\d,.]+(?: \w+)?), ([\d.]+) times", seen["counted"])  # fmt: skip
+    said = re.search(
+        r"pixels: ([\d,.]+(?: [A-Z]\w*)?)(?: [\w-]+)? with \d+×\d+ convolutions → "
+        r"([\d,.]+(?: [A-Z]\w*)?) with ACmix \(([\d.]+)×\)",
+        seen["counted"],
+    )
     for text, value in zip(said.groups(), (plain, mixed), strict=False):
         assert_amount(text, value)
     assert abs(float(said[3]) - mixed / plain) <= 0.00501
+    assert seen["exact"] == [f"{plain:,}", f"{mixed:,}"]
+    k = state["kernel_conv"]
+    assert seen["legend"] == [f"{k}×{k} convolution", *(s.replace("stage", "Stage") for s in ALL)]
     low = {b[0]: total(c) for b, c in zip(blocks, costs, strict=True) if total(c) < highest / 50}
     told = re.compile(r" In layer (\d) the columns are too low to be seen: (.*?) each\.")
     said = told.findall(seen["counted"])

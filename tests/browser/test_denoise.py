@@ -116,6 +116,20 @@ def test_it_reaches_the_quality_that_was_recorded(shown):
         assert dB > number(shown.note("noisy").split(" dB")[0]) + 4
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_scale_says_what_is_even(page, server, width):
+    """The mark lies where its word does, and no word meets another."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    scale = Denoise(page).root.locator(".weights")
+    ticks = {tick.inner_text(): tick.bounding_box() for tick in scale.locator("span").all()}
+    assert list(ticks) == ["0", "even", "2 ×", "4 × or more"]
+    assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(ticks.values()))
+    ramp = scale.locator(".ramp").bounding_box()
+    middle = ticks["even"]["x"] + ticks["even"]["width"] / 2
+    assert middle == pytest.approx(ramp["x"] + ramp["width"] / 4, abs=1)
+
+
 def test_the_last_moment_is_the_released_network():
     explorer = DenoiseExplorer()
     explorer.moment = 19

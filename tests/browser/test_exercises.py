@@ -8,6 +8,7 @@ from answers import CASES, UNREADABLE
 
 from acmix_edu.exercises import _form, _Unanswered
 
+SENTENCE = "Not answered yet: replace the three dots."
 ROOT = Path(__file__).resolve().parents[2]
 # For each chapter, what is right and what a reader might well think.
 ANSWERS = {
@@ -59,7 +60,12 @@ def code(cell: dict) -> str:
 
 
 def left_to_jupyter(page) -> int:
-    return page.get_by_text("Not answered yet: replace the three dots.").count()
+    """How many exercises take code: a link leads to where they can be answered."""
+    links = page.locator("p.in-colab a").all()
+    stem = page.url.rsplit("/", 1)[-1].removesuffix(".html")
+    assert all(link.get_attribute("href").endswith(f"/book/{stem}.ipynb") for link in links)
+    assert page.get_by_text(SENTENCE).count() == 0
+    return len(links)
 
 
 def click_answer(page, form, answer):
@@ -144,4 +150,4 @@ def test_controls_are_high_enough_and_fit(open_page, server):
 def test_without_javascript_the_sentence_stays(open_page, server):
     page = open_page(java_script_enabled=False)
     page.goto(f"{server}/book/02_shift.html")
-    assert left_to_jupyter(page) == unanswered("02_shift") == 5
+    assert page.get_by_text(SENTENCE).count() == unanswered("02_shift") == 5

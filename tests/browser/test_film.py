@@ -49,10 +49,10 @@ RECORDED = recorded()
 
 
 def side_by_side(kernels, end):
-    """Nine kernels in three rows, with a transparent line between them."""
+    """Nine kernels in three rows, 3×3 dots a number, with a transparent line of one dot between."""
     rows = [torch.cat([kernels[3 * p + q] for q in range(3)], 1) for p in range(3)]
-    cells = torch.cat(rows).numpy()
-    apart = np.insert(np.insert(cells, [3, 6], np.nan, 0), [3, 6], np.nan, 1)
+    dots = torch.cat(rows).numpy().repeat(3, 0).repeat(3, 1)
+    apart = np.insert(np.insert(dots, [9, 18], np.nan, 0), [9, 18], np.nan, 1)
     return colours(apart, -end, end, SIGNED)
 
 
@@ -92,7 +92,7 @@ class Film(Shown):
 def check_reading(read, moment, channel, cell):
     row, column = cell
     t, p, q = 3 * (row // 3) + column // 3, row % 3, column % 3
-    assert read["rects"] == [[column + column // 3, row + row // 3, 1, 1]] * 2
+    assert read["rects"] == [[3 * column + column // 3, 3 * row + row // 3, 3, 3]] * 2
     assert read["reading"].startswith(f"weight[{channel}, {t}, {p}, {q}]: ")
     for start, (weights, _) in RECORDED.items():
         now, first = re.search(
@@ -179,12 +179,12 @@ def test_a_click_on_a_chart_chooses_the_moment(shown):
 
 def test_point_pin_and_steer(shown):
     """On a line between two kernels, the number after it is meant."""
-    points = [("acmix", (0, 0), (0, 0)), ("acmix", (5, 10), (4, 8)),
-              ("lost-init", (9, 4), (7, 3)), ("lost-init", (3, 7), (3, 6))]  # fmt: skip
+    points = [("acmix", (0, 2), (0, 0)), ("acmix", (14, 28), (4, 8)),
+              ("lost-init", (23, 10), (7, 3)), ("lost-init", (9, 19), (3, 6))]  # fmt: skip
     for name, place, cell in points:
         shown.page.mouse.move(*shown.place(name, *place))
         shown.check(cell)
-    shown.page.mouse.click(*shown.place("lost-init", 6, 9))
+    shown.page.mouse.click(*shown.place("lost-init", 17, 24))
     shown.page.mouse.move(0, 0)
     assert shown.check()["cell"] == [5, 7]
     shown.frame("acmix").focus()
@@ -207,7 +207,7 @@ def test_the_steps_have_room(page, server, width):
 def test_tap_on_a_phone(phone, server):
     phone.goto(f"{server}/{CHAPTER}")
     shown = Film(phone)
-    phone.touchscreen.tap(*shown.place("lost-init", 8, 2))
+    phone.touchscreen.tap(*shown.place("lost-init", 21, 7))
     assert shown.check()["cell"] == [6, 2]
 
 

@@ -24,12 +24,14 @@ def drawings(explorer):
 
 
 def side_by_side(kernels):
-    """k² kernels in k rows of k, with a transparent line between them."""
+    """k² kernels in k rows of k, 3×3 dots a weight, with a transparent line of one dot between."""
     k = kernels.shape[-1]
-    cells = np.full((k * (k + 1), k * (k + 1)), np.nan)
+    side = 3 * k + 1
+    cells = np.full((k * side, k * side), np.nan)
     for t in range(k * k):
-        row, column = (k + 1) * (t // k), (k + 1) * (t % k)
-        cells[row : row + k, column : column + k] = kernels[t]
+        row, column = side * (t // k), side * (t % k)
+        dots = kernels[t].numpy().repeat(3, 0).repeat(3, 1)
+        cells[row : row + 3 * k, column : column + 3 * k] = dots
     return colours(cells[:-1, :-1], -1, 1, SIGNED)
 
 
@@ -109,9 +111,10 @@ def check_plan(read, explorer, part, channel, tap):
     maps, kernels, outputs = lit_parts(explorer, part, channel, tap)
     assert {n for kind, n in read["lit"] if kind == "map"} == maps
     assert {n for kind, n in read["lit"] if kind == "output"} == outputs
-    marked = {(int(name.removeprefix("kernels")), (y // (k + 1)) * k + x // (k + 1))
+    side = 3 * k + 1
+    marked = {(int(name.removeprefix("kernels")), (y // side) * k + x // side)
               for name, places in read["rects"].items() if name.startswith("kernels")
-              for x, y, width, height in places if (width, height) == (k, k)}  # fmt: skip
+              for x, y, width, height in places if width == height == 3 * k}  # fmt: skip
     assert marked == kernels
     x = torch.randn(2, module.dims * k * k, 7, 6)
     out = module(x)
@@ -185,17 +188,17 @@ def test_light_a_part(shown):
     """Under the mouse for a while, by a click for good, by the arrow keys from part to part."""
     shown.set(dims=2, sets=2)
     before = shown.lit()
-    places = {("output", 3, 0): shown.root.get_by_text("Σ = output 3"),
+    places = {("output", 3, 0): shown.root.get_by_text("Σ 3", exact=True),
               ("map", 2, 5): shown.root.locator(".tile").get_by_text("14", exact=True)}  # fmt: skip
     for lit, tile in places.items():
         tile.hover()
         shown.check(lit=lit)
-    shown.page.mouse.move(*shown.place("kernels1", 9, 5))  # row 2, column 1 of the kernels
+    shown.page.mouse.move(*shown.place("kernels1", 24, 14))  # row 2, column 1 of the kernels
     shown.page.evaluate(TWO_FRAMES)
     shown.check(lit=("kernel", 1, 7))
     shown.page.mouse.move(0, 0)
     shown.check(lit=before)
-    shown.page.mouse.click(*shown.place("kernels3", 0, 10))
+    shown.page.mouse.click(*shown.place("kernels3", 0, 27))
     shown.page.mouse.move(0, 0)
     shown.follow()
     assert shown.lit() == ["kernel", 3, 2]
@@ -215,10 +218,10 @@ def test_tap_on_a_phone(phone, server):
     phone.goto(f"{server}/{CHAPTER}")
     shown = Grouped(phone)
     shown.set(dims=2, sets=2)
-    phone.touchscreen.tap(*shown.place("kernels2", 5, 5))
+    phone.touchscreen.tap(*shown.place("kernels2", 14, 14))
     shown.follow()
     assert shown.lit() == ["kernel", 2, 4]
-    shown.root.get_by_text("Σ = output 1").tap()
+    shown.root.get_by_text("Σ 1", exact=True).tap()
     shown.follow()
     assert shown.lit() == ["output", 1, 0]
 

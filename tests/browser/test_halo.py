@@ -1,5 +1,6 @@
 """The halo explorer on a page: what is drawn and written is what the package counts."""
 
+import itertools
 import random
 import re
 from unittest.mock import patch
@@ -26,7 +27,7 @@ READ = """(root) => {
     rows: Object.fromEntries(list(".tally", (row) => [row.dataset.row,
       [row.querySelector("b").textContent, row.lastChild.textContent]])),
     bytes: root.querySelector(".bytes").textContent,
-    lines: list(".chart svg path", (path) => path.getAttribute("d")) };
+    lines: list(".chart svg path:not(.grid)", (path) => path.getAttribute("d")) };
 }"""
 
 
@@ -70,7 +71,7 @@ class Wanted:
             first = np.arange(len(cut.keys))[:, None] * self.t - self.k // 2
             halo_of = first + np.arange(self.side)
             over.append([(halo_of == pixel).any(1).sum() for pixel in range(size)])
-        kept = 0.5 + 0.5 * 0.7 ** (np.outer(*over) - 1)[..., None]
+        kept = 0.7 + 0.3 * 0.4 ** (np.outer(*over) - 1)[..., None]
         tint = np.array([31, 122, 140])
         tinted = photo.copy()
         tinted[..., :3] = np.floor(tint + kept * (photo[..., :3] - tint) + 0.5)
@@ -246,6 +247,21 @@ def test_choose_on_the_chart(shown):
     shown.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + 20)
     shown.page.mouse.move(0, 0)
     assert shown.check()["tile"] == 56
+
+
+def test_the_chart_says_how_its_lines_go_on(shown):
+    hint = shown.root.locator(".chart .hint")
+    for tile, wanted in ((1, True), (2, True), (14, False), (56, False)):
+        shown.set(tile=tile)
+        assert hint.is_visible() == wanted
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_numbers_below_the_chart_have_room(page, address, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(address)
+    boxes = [tick.bounding_box() for tick in Halo(page).root.locator(".ticks span").all()]
+    assert all(a["x"] + a["width"] + 3 <= b["x"] for a, b in itertools.pairwise(boxes))
 
 
 def test_tap_on_a_phone(phone, address):

@@ -1,5 +1,6 @@
 """The training explorer in the built book: its curves and numbers are those of the records."""
 
+import functools
 import itertools
 import json
 import re
@@ -21,6 +22,8 @@ CHARTS = """(root) => Object.fromEntries([...root.querySelectorAll("[data-chart]
     seed: [...chart.querySelectorAll("path.seed")].map((path) => path.getAttribute("d")),
     cursor: chart.querySelector(".cursor").getAttribute("d"),
     note: [...chart.querySelectorAll(".entry")].map((one) => one.textContent).join("\\n"),
+    chance: chart.querySelector("path.chance")?.getAttribute("d"),
+    level: chart.querySelector(".level").checkVisibility(),
     visible: chart.checkVisibility() }]))"""
 
 
@@ -29,6 +32,8 @@ RACE = """(root) => Object.fromEntries([...root.querySelectorAll(".arm-row")].ma
   return [row.dataset.arm,
     [line, dots, row.querySelector(".value").textContent, row.getAttribute("aria-pressed")]];
 }))"""
+SCALE = """(root) => [...root.querySelectorAll(".arm-scale span")].map((span) =>
+  [span.textContent, parseFloat(span.style.left)])"""
 
 
 @pytest.fixture
@@ -70,6 +75,11 @@ def check(shown):
         assert chart["visible"] == (shown_first or (state["inside"] and len(lines) > 0))
         first = 1 if measure == "loss" else 0
         high, low = map(number, chart["ends"])
+        assert chart["level"] == shown_first
+        if shown_first:
+            assert (high, low) == (1, lowest(task))
+            down = float(re.fullmatch(r"M0 (\S+)H100", chart["chance"])[1])
+            assert down == pytest.approx(100 - along(chance_of(task), task))
         assert len(chart["mean"]) == len(lines)
         assert len(chart["seed"]) == sum(map(len, lines.values()))
         for (label, curves), path in zip(lines.items(), chart["mean"], strict=True):
@@ -88,17 +98,39 @@ def check(shown):
                                            atol=6e-3, rtol=6e-3)  # fmt: skip
         np.testing.assert_allclose(float(chart["cursor"][1:].split()[0]), 100 * epoch / last)
     check_race(shown.root.evaluate(RACE), task, arm, epoch)
+    (low, _), (word, at), (high, _) = shown.root.evaluate(SCALE)
+    assert (number(low), word, high) == (lowest(task), "chance", "1")
+    assert at == pytest.approx(along(chance_of(task), task), abs=1e-3)
     return json.dumps(charts)
+
+
+@functools.cache
+def chance_of(task):
+    return 1 / len(load(task).classes)
+
+
+@functools.cache
+def lowest(task):
+    """Where the accuracies begin: below chance and all that was recorded, at a tenth or at 0."""
+    least = min(r["test_accuracy"] for run in records(task)["runs"] if run["arm"] in ARMS
+                for r in run["records"])  # fmt: skip
+    tenths = [n / 10 for n in range(10) if n / 10 < min(least, chance_of(task))]
+    return max(tenths, default=0)
+
+
+def along(accuracy, task):
+    """Its place on the rows, in percent."""
+    return 100 * (accuracy - lowest(task)) / (1 - lowest(task))
 
 
 def check_race(rows, task, arm, epoch):
     assert list(rows) == list(ARMS)
-    chance = 1 / len(load(task).classes)
     for name, (line, dots, said, pressed) in rows.items():
         wanted = [log[epoch]["test_accuracy"] for log in logs(task, name)]
         at = [float(re.fullmatch(r"M(\S+) 5h0.01", dot)[1]) for dot in dots]
-        np.testing.assert_allclose(at, 100 * np.array(wanted))
-        assert float(re.fullmatch(r"M(\S+) 0V10", line)[1]) == pytest.approx(100 * chance)
+        np.testing.assert_allclose(at, along(np.array(wanted), task), atol=1e-9)
+        dotted = float(re.fullmatch(r"M(\S+) 0V10", line)[1])
+        assert dotted == pytest.approx(along(chance_of(task), task))
         assert number(said) == pytest.approx(np.mean(wanted), abs=6e-4)
         assert (pressed == "true") == (name == arm)
 
@@ -116,6 +148,20 @@ def test_every_control(shown):
         shown.root.get_by_role("button", name=name).click()
         seen.append(check(shown))
     assert all(a != b for a, b in itertools.pairwise(seen))
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_words_above_the_rows_have_room(page, server, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{server}/{CHAPTER}")
+    shown = Shown(page, "training")
+    for task in ("match", "texture", "digits"):
+        shown.control("task").select_option(task)
+        page.evaluate(TWO_FRAMES)
+        words = shown.root.locator(".arm-scale span").all()
+        low, chance, high = (word.bounding_box() for word in words)
+        assert low["x"] + low["width"] < chance["x"]
+        assert chance["x"] + chance["width"] < high["x"]
 
 
 def test_a_row_chooses_its_arm(shown):

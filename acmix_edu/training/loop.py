@@ -25,7 +25,7 @@ PROBE = 32  # test pictures on which the layers are observed
 class Plan:
     """All that the numbers depend on; a checkpoint belongs to one plan.
 
-    ``data`` and ``path`` are those of :func:`~acmix_edu.training.load`, ``arm`` a name from
+    ``data`` and ``path`` are those of ``load``, ``arm`` is a name from
     ``ARMS`` or ``CONTROLS``; ``batch_size`` counts the pictures of all processes, ``lr`` is Adam's
     at the first step, and ``amp`` trains in half precision.
     """

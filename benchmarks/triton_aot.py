@@ -78,7 +78,7 @@ def compiled(capability, dtype, head_dim, kernel_size=7, channels_last=False, tf
         out, lse = triton_attention.forward(f, f, f, *window)
         triton_attention.backward(out, f, f, f, out, lse, *window)
         out = triton_convolution.forward(f, f, f, weight, 1)
-        triton_convolution.backward(out, f, f, f, weight, 1)
+        triton_convolution.backward(out, f, f, f, weight, 1, True, True)
     return found
 
 

@@ -153,7 +153,7 @@ def test_without_a_compiler_the_plain_form_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(fast.halo, "local_attention", lambda *_: "the plain form")
+    monkeypatch.setattr(fast.halo, "attend", lambda *_: "the plain form")
     pretend(monkeypatch, (9, 0), driver=triton_base.no_driver)
     triton_base._driver_failure.cache_clear()
     maps = fake_maps()

@@ -13,15 +13,17 @@ def weigh(page, address: str) -> dict[str, int]:
 
     `lazy` are all figures that wait until they are near, whether they have been fetched or not.
     """
-    answers = []
-    page.on("response", lambda answer: answers.append(answer))
+    requests = []
+    # Those that have finished: another would be waited for.
+    page.on("requestfinished", lambda request: requests.append(request))
     page.goto(address, wait_until="networkidle")
     lazy = set(page.evaluate(LAZY))
     weight = dict.fromkeys(PARTS, 0)
-    for answer in answers:
-        kind = answer.request.resource_type
-        if answer.url not in lazy and answer.url.startswith("http"):  # a blob came in the page
-            weight[kind if kind in PARTS else "other"] += packed(answer.body(), kind)
+    for request in requests:
+        kind = request.resource_type
+        if request.url not in lazy and request.url.startswith("http"):  # a blob came in the page
+            body = request.response().body()
+            weight[kind if kind in PARTS else "other"] += packed(body, kind)
     return weight | {"lazy": sum(len(page.request.get(source).body()) for source in lazy)}
 
 

@@ -23,6 +23,8 @@ HELPERS = {
     "copied",
     "is_hooked",
     "is_plain",
+    "refuse_other_layers",
+    "refuse_other_stages",
     "reflect",
     "swap",
 }

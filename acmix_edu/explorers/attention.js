@@ -8,7 +8,8 @@ import {
 import {
   AMOUNT, IN_MEMORY, SIGNED, button, choice, clamp, colour, element, explorer, extent, figure,
   floats, headline, inkOn, intoMap, isCount, isInside, isPlace, later, mapView, memory, outline,
-  pickable, plus, reach, scaleTo, slider, squareAt, steerable, toggle, tuple,
+  pickable, plus, reach, scaleBar, slider, squareAt, steerable, toggle, tuple,
+  written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -278,8 +279,9 @@ function drawHeads(view, now) {
     map.name.setAttribute("aria-pressed", n === now.head);
     map.box.classList.toggle("chosen", n === now.head);
   });
-  view.legend.textContent = "Head by head, in the orange frame: dark 0, yellow the head's largest "
-    + `weight. Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all.`;
+  view.legend.replaceChildren("Weights, head by head, in the orange frame:",
+    scaleBar(0, 1, AMOUNT, { say: (n) => (n ? "the head's largest" : "0") }),
+    `Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all.`);
 }
 
 // Numbers on the cells of a map, where they are large enough to be read.
@@ -318,15 +320,17 @@ function drawScores(model, view, now) {
   drawKeys(map, now, scores, [DARK, 0], shortScore);
   map.title.textContent = `Scores q·${key}/√d${divided}`;
   map.say(`Scores of head ${now.head}, ${keys.rows} by ${keys.columns}`,
+    scaleBar(DARK, 0, AMOUNT, { say: (n) => (n ? `≤ ${written(n)}` : "0") }),
     `key ${tuple(keys.places[t])}: ${divided && `${figure(scores[t] * tau)}${divided} = `}`
     + figure(scores[t]));
 }
 
 function drawCells(view, now) {
   const { cells } = view.maps, { keys, t } = now, own = now.weights[now.head];
-  const copy = tuple(now.keyPixel), at = tuple(keys.places[t]);
-  drawKeys(cells, now, own, [0, extent(own)[1]], (value) => (100 * value).toFixed(0));
+  const copy = tuple(now.keyPixel), at = tuple(keys.places[t]), most = extent(own)[1];
+  drawKeys(cells, now, own, [0, most], (value) => (100 * value).toFixed(0));
   cells.say(`Weights of head ${now.head}, ${keys.rows} by ${keys.columns}`,
+    scaleBar(0, most, AMOUNT, { say: (weight) => percent(weight, 2) }),
     `${keys.mirrored[t] ? `${at}, a mirror image of ${copy}` : `key ${at}`}: ${percent(own[t])}`);
 }
 
@@ -338,9 +342,8 @@ function drawCounts(view, now) {
   counts.draw(values, box.rows, box.columns, 0, end, AMOUNT);
   writeNumbers(counts, values, [0, end], box.columns, String);
   mark(counts, now, ["edge", "here", "key"], box.corner);
-  counts.say("How often each pixel is read", `${tuple(keyPixel)} is read ${copies === 1 ? "once"
+  counts.say("How often each pixel is read", scaleBar(0, end, AMOUNT, { say: String }), `${tuple(keyPixel)} is read ${copies === 1 ? "once"
     : `${copies} times: ${copies} × ${percent(own)} = ${percent(now.sums[now.head][n])}`}`);
-  return end;
 }
 
 function drawValues(view, now) {
@@ -351,10 +354,10 @@ function drawValues(view, now) {
   output.draw(now.data, height, width, -end, end, SIGNED);
   mark(v, now, ["attention", "here", "key"]);
   mark(output, now, ["here"]);
-  v.say(`The values of head ${head}`,
+  v.say(`The values of head ${head}`, scaleBar(-end, end, SIGNED),
     `${tuple(keyPixel)} has ${figure(now.values.data[at(keyPixel)])}`);
-  output.say(`The output of head ${head}`, `${tuple(pixel)} gets ${figure(now.data[at(pixel)])}`);
-  return end;
+  output.say(`The output of head ${head}`, scaleBar(-end, end, SIGNED),
+    `${tuple(pixel)} gets ${figure(now.data[at(pixel)])}`);
 }
 
 function draw(model, view) {
@@ -363,7 +366,8 @@ function draw(model, view) {
   drawHeads(view, now);
   drawScores(model, view, now);
   drawCells(view, now);
-  const most = drawCounts(view, now), end = drawValues(view, now);
+  drawCounts(view, now);
+  drawValues(view, now);
   const isTwice = different < keys.pixels.length;
   view.maps.counts.box.hidden = !isTwice;
   view.controls.kernel_att.input.disabled = now.mode === "whole image";
@@ -375,12 +379,10 @@ function draw(model, view) {
     `Black: query ${tuple(pixel)}. Magenta: key ${tuple(now.keyPixel)}.`);
   view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys`
     + (isTwice ? `, ${different} different pixels` : "");
-  view.scale.textContent = `Scores: the largest counts as 0, yellow; dark ${written(DARK)} or less`
-    + `${extent(now.scores)[0] < -99.5 ? " (no number below −99)" : ""}. `
-    + "Weights in %: dark 0, yellow the largest. "
+  view.scale.textContent = "The largest score counts as 0"
+    + `${extent(now.scores)[0] < -99.5 ? "; below −99 there is no number" : ""}. Weights are in %. `
     + (keys.mirrored.includes(true) ? "Hatched: mirror images past the border. " : "")
-    + (isTwice ? `Counts: dark 0, yellow ${most}. ` : "")
-    + `Channel ${model.get("channel")} of values and output: ${scaleTo(end)}.`;
+    + `Values and output: channel ${model.get("channel")}, on one scale.`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");
   return `${tuple(pixel)} asks; entropy of the heads ${spread}. ${view.where.textContent}.`;
 }

@@ -2,8 +2,8 @@
 
 import {
   SIGNED, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
-  mapView, memory, nearest, outline, pickable, player, plus, reach, scaleTo, slider, spot, squareAt,
-  steerable, toggle,
+  mapView, memory, nearest, outline, pickable, player, plus, reach, scaleBar, slider, spot,
+  squareAt, steerable, toggle,
 } from "./kit.js";
 
 const TITLES = { acmix: "Shift start", "lost-init": "Random start" };
@@ -137,8 +137,8 @@ function drawFilm(model, view) {
     + `${figure(at(s, moment, channel)[n])}, at the beginning ${figure(at(s, 0, channel)[n])}`);
   view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
     + `${cell[1] % K}]: ${values.join("; ")}.`;
-  view.scale.textContent = `${change ? "Change since the start" : "The numbers themselves"}: `
-    + `${scaleTo(end)}, the same at every step.`;
+  view.scale.replaceChildren(change ? "Change since the start, " : "The numbers themselves, ",
+    "on one scale at every step:", scaleBar(-end, end, SIGNED));
   const { step } = told[starts[0]][moment];
   return `Step ${step}, output ${channel}. ${starts.map((start, s) => `${TITLES[start]}: quality `
     + `${figure(told[start][moment].psnr)} dB, ${maps[s].note.textContent}`).join(" ")}`;

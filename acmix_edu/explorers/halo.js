@@ -3,7 +3,7 @@
 import { reflect } from "./engine.js";
 import {
   AMOUNT, clamp, draggable, element, explorer, extent, figure, floats, headline, intoMap, isInside,
-  mapView, memory, nearest, outline, pickable, plus, slider, spot, squareAt, steerable,
+  mapView, memory, nearest, outline, pickable, plus, scaleBar, slider, spot, squareAt, steerable,
   tuple,
 } from "./kit.js";
 
@@ -204,7 +204,8 @@ function drawUses({ maps: { uses } }, now) {
     kind: "window" }]);
   hatchMirrored(uses, now);
   uses.say(`The halo, ${side} by ${side} keys: how many queries of the tile use each`,
-    `yellow: used by ${most} of the ${counted(tile ** 2, "query", "queries")}, copied once for this tile`);
+    scaleBar(0, most, AMOUNT, { say: String }),
+    `of the tile's ${counted(tile ** 2, "query", "queries")}; each key is copied once`);
 }
 
 const tileOn = ({ kernel, tile }) => {

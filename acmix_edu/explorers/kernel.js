@@ -3,7 +3,7 @@
 import { groupedConv, newMap } from "./engine.js";
 import {
   SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, inkOn, intoMap,
-  isInside, mapView, memory, moveOf, outline, pickable, plus, precise, reach, scaleTo, squareAt,
+  isInside, mapView, memory, moveOf, outline, pickable, plus, precise, reach, scaleBar, squareAt,
   steerable, tuple, written,
 } from "./kit.js";
 
@@ -135,7 +135,7 @@ function drawTable({ table, note, resize }, kernel, pixels) {
   resize(sideOf(kernel));
   const end = Math.max(1, reach(kernel));
   const texts = pixels.map(figure), fits = kernel.length === 9 || texts.every((t) => t.length < 6);
-  note.textContent = `${scaleTo(end)}; numbers from −${LARGEST} to ${LARGEST}`;
+  note.replaceChildren(scaleBar(-end, end, SIGNED), `numbers from −${LARGEST} to ${LARGEST}`);
   kernel.forEach((value, n) => {
     const cell = table.children[n], [input, under] = cell.children;
     input.dataset.value = rounded(value);
@@ -150,15 +150,13 @@ function drawTable({ table, note, resize }, kernel, pixels) {
 
 const GREY = [[0, 0, 0], [255, 255, 255]];
 
-// A picture where all values are from 0 to 1, rounding aside; else blue, white and red.
+// A picture where all values are from 0 to 1, rounding aside; else blue, white and red. Returns
+// the ends of the scale and its colours.
 function drawResult(view, { data, height, width }) {
   const [low, high] = extent(data), end = reach(data), slack = 1e-6;
-  if (low >= -slack && high <= 1 + slack) {
-    view.draw(data, height, width, 0, 1, GREY);
-    return "black 0, white 1";
-  }
-  view.draw(data, height, width, -end, end, SIGNED);
-  return scaleTo(end);
+  const scale = low >= -slack && high <= 1 + slack ? [0, 1, GREY] : [-end, end, SIGNED];
+  view.draw(data, height, width, ...scale);
+  return scale;
 }
 
 // The three largest products as "1 × 0.53 + …", of cells that are not zero, and the sum of all.
@@ -186,8 +184,8 @@ function drawBench(model, view, kernel, pixel) {
   drawTable(view.table, kernel, pixels);
   maps.picture.say(`The picture; the kernel lies on row ${row}, column ${column}`,
     `${f.height}×${f.width}; at (${row}, ${column}): ${figure(valueAt(f, row, column))}`);
-  maps.result.say(`The convolution of the picture with the kernel; ${now.scale}`,
-    `${now.scale}; at (${row}, ${column}): ${figure(value)}`);
+  maps.result.say("The convolution of the picture with the kernel", scaleBar(...now.scale),
+    `at (${row}, ${column}): ${figure(value)}`);
   view.sum.textContent = sumOf(kernel, pixels, value);
   const [isShift, text] = now.verdict;
   verdict.textContent = `${isShift ? "✓ " : ""}${text}`;

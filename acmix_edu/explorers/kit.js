@@ -184,10 +184,9 @@ export function figure(value) {
   const size = Math.abs(value);
   return written(value && value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3));
 }
-// The same with nothing larger beside it: two digits of what is tiny; and the ends of a scale.
+// The same with nothing larger beside it: two digits of what is tiny.
 export const precise = (value) => (value && Math.abs(value) < 0.001
   ? written(value.toExponential(1)) : figure(value));
-export const scaleTo = (end) => `blue −${precise(end)}, white 0, red ${precise(end)}`;
 
 // [smallest, largest], leaving out what is not a number.
 export function extent(values) {
@@ -224,6 +223,18 @@ export function colour(value, low, high, stops) {
   const [from, to] = [stops[stop], stops[stop + 1]];
   const level = (n) => Math.round(from[n] + part * (to[n] - from[n]));
   return [level(0), level(1), level(2), 255];
+}
+
+// A bar of the colours from low to high, which stand beside it; 0 is in the middle of a signed one.
+// The values went through `curve` before they were drawn, and are written by `say`.
+export function scaleBar(low, high, stops, { curve = (value) => value, say = precise } = {}) {
+  if (stops === SIGNED && high <= NOTHING) return element("span", {}, "zero everywhere");
+  const shades = Array.from({ length: 33 }, (_, n) => `rgb(${colour(
+    curve(low + ((high - low) * n) / 32), curve(low), curve(high), stops).slice(0, 3)})`);
+  const ends = [low, high].map(say);
+  return element("span", { class: "scale-bar", role: "img", "aria-label": `scale: ${ends.join(" to ")}` },
+    ends[0], element("span", { class: "ramp", style: `background: linear-gradient(90deg, ${shades})` },
+      stops === SIGNED ? "0" : ""), ends[1]);
 }
 
 // Black or white, whichever is easier to read on a colour.
@@ -269,9 +280,9 @@ export function mapView(name, ...heading) {
     const level = (n) => Math.round((255 * (data[n] - low)) / (high - low || 1));
     view.paint(height, width, (n) => [level(n), level(n + step), level(n + 2 * step), 255]);
   };
-  view.say = (label, text) => {
+  view.say = (label, ...notes) => {
     canvas.setAttribute("aria-label", label);
-    if (text !== undefined) note.textContent = text;
+    if (notes.length) note.replaceChildren(...notes);
   };
   return view;
 }

@@ -9,7 +9,7 @@ import {
 import {
   NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
   intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, precise, reach,
-  rooted, scaleTo, slider, squareAt, steerable, toggle, tuple, written,
+  rooted, scaleBar, slider, squareAt, steerable, toggle, tuple, written,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -146,7 +146,7 @@ function buildView(model, data) {
   const maps = Object.fromEntries(Object.entries(HEADINGS).map(([name, heading]) =>
     [name, mapView(name, ...heading.split("_").map((part, n) =>
       (n % 2 ? element("sub", {}, part) : part)))]));
-  const share = element("div", { class: "share" });
+  const share = element("div", { class: "share" }), ends = element("div");
   const scale = element("p", { class: "scale" });
   const kernelScale = element("p", { class: "scale" });
   const where = headline();
@@ -157,9 +157,8 @@ function buildView(model, data) {
   const sum = element("div", { class: "sum" }, where,
     row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
     rates, headline("At every pixel: what comes out"),
-    row("", "", "f_att", "f_conv", "f_out"), share,
-    element("p", {}, "Red: positive; blue: negative; grey: not read. Each kernel has its own scale, "
-      + "with its numbers below it; the maps share one."));
+    row("", "", "f_att", "f_conv", "f_out"), ends, share,
+    element("p", {}, "Each kernel has its own scale, the maps share one. Grey: not read."));
   const stage1 = element("div", {},
     headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
   const others = element("div", { class: "controls" });
@@ -171,7 +170,7 @@ function buildView(model, data) {
     move(others, "channel", "kernel_att", "dilation", "kernel_conv");
     return [element("div", { class: "scene" }, source, sum, form), inputs.more.box, fold];
   };
-  return { controls: inputs, arrange, maps, source, fold, share, scale, where, kernelScale };
+  return { controls: inputs, arrange, maps, source, fold, share, ends, scale, where, kernelScale };
 }
 
 // ---- Drawing --------------------------------------------------------------------------------
@@ -182,7 +181,7 @@ function drawStage1(model, data, view, { q, k, v }) {
     const values = channelsOf(map, c, 1).data, end = reach(values);
     maps[name].draw(values, q.height, q.width, -end, end, SIGNED);
     maps[name].say(`Map ${name} of head ${model.get("head")}, channel ${model.get("channel")}`,
-      end > NOTHING ? `scale ±${precise(end)}` : "zero everywhere");
+      scaleBar(-end, end, SIGNED));
   }
   return c;
 }
@@ -201,9 +200,9 @@ function drawPaths(model, view, { outAtt, outConv }, c) {
       seeded ? "seeded, untrained weights" : "");
   });
   const head = model.get("head"), e = model.get("channel"), heads = model.get("sizes").heads;
-  view.scale.textContent = `What comes out is channel ${c} (of the attention: head ${head}, dimension `
-    + `${e}; of the convolution: dimension ${Math.floor(c / heads)}, set ${c % heads}), on one scale: `
-    + `${scaleTo(end)}, by the square root of the value.`;
+  view.scale.textContent = `Output channel ${c}: attention's head ${head}, dimension ${e}; `
+    + `convolution's dimension ${Math.floor(c / heads)}, set ${c % heads}.`;
+  view.ends.replaceChildren(scaleBar(-end, end, SIGNED, { curve: rooted }));
 }
 
 function drawShare(model, data, view, norms) {
@@ -265,11 +264,10 @@ function drawKernels(model, data, view, now, pixel, cell) {
   const pixelName = `row ${pixel[0]}, column ${pixel[1]}`;
   view.where.textContent = `At ${pixelName}: the kernels`;
   maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
-  view.kernelScale.textContent = "Kernels are summed over the input channels, as if all were alike, "
-    + `and multiplied by their rate. Their scales reach to ±${ends.map(precise).join(", ±")}, `
-    + "by the square root of the value, so that small ones show. "
-    + "Past the picture's border (dotted) attention reads mirrored pixels and convolution reads "
-    + "zeros. Entropy is 1 where attention weighs all neighbours alike, 0 where it takes one.";
+  view.kernelScale.textContent = "Kernels are summed over the input channels "
+    + `and multiplied by their rate. Their scales go to ±${ends.map(precise).join(", ±")}, `
+    + "by the square root. Past the picture's border (dotted) attention reads mirrored pixels, "
+    + "convolution zeros. Entropy: 1 if all weigh alike, 0 if one has all.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }
 

@@ -3,7 +3,7 @@
 import { colourFeatures, reflect } from "./engine.js";
 import {
   AMOUNT, choice, clamp, element, explorer, figure, floats, headline, intoMap, isInside, mapView,
-  memory, outline, pickable, player, plus, precise, slider, squareAt, steerable, tuple,
+  memory, outline, pickable, player, plus, precise, scaleBar, slider, squareAt, steerable, tuple,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -278,8 +278,9 @@ function drawLogits({ maps: { logits } }, { axes, blocks, met, query }) {
   const size = `${QUERIES} queries × ${keys} keys`;
   logits.title.textContent = met ? `Logits of block ${met}: ${size}` : `No block yet: ${size}`;
   logits.say(met ? `The logits of block ${met}, ${size}, as weights` : "No block has been met",
-    met ? "Rows are queries, columns keys. Yellow: weight 1, of its largest logit so far; dark: 0; "
-      + `hatched: outside its window, ${percent(hidden)}.` : "The first block will stand here.");
+    ...(met ? [scaleBar(0, 1, AMOUNT, { say: (n) => (n ? "1, a query's largest logit so far" : "weight 0") }),
+      `Rows are queries, columns keys. Hatched: outside a query's window, ${percent(hidden)}.`]
+      : ["The first block will stand here."]));
 }
 
 // Every tile map has a colour for each query that is there; nothing where no key has been met.

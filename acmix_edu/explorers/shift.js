@@ -3,8 +3,8 @@
 
 import {
   AMOUNT, SIGNED, choice, clamp, colour, element, explorer, extent, figure, floats, intoMap,
-  inkOn, isInside, mapView, outline, plus, precise, reach, slider, steerable, toggle, tuple,
-  written,
+  inkOn, isInside, mapView, outline, plus, precise, reach, scaleBar, slider, steerable, toggle,
+  tuple, written,
 } from "./kit.js";
 
 const MOST = 8;
@@ -91,22 +91,21 @@ function readMaps(model) {
   return maps;
 }
 
-// How a map is drawn: the colour of a pixel, the scale in words, and whether numbers fit into the
+// How a map is drawn: the colour of a pixel, its scale, and whether numbers fit into the
 // cells. Three channels from 0 to 1 are a picture, of others the first channel is drawn.
 function appearance(data, channels) {
   const size = data.length / channels, [least, most] = extent(data);
   if (channels === 3 && least >= 0 && most <= 1) {
-    return { size, drawn: 3, scale: "The picture's own colours; zero is black.",
+    return { size, drawn: 3, scale: ["The picture's own colours; zero is black."],
       shade: (values, n) => [0, 1, 2, 3].map((c) =>
         (c === 3 ? 255 : n === ZERO ? 0 : Math.round(255 * values[c * size + n]))) };
   }
   const first = data.subarray(0, size), end = reach(first), signed = extent(first)[0] < 0;
   const numbers = size <= 100 && first.every((value) => written(value).length <= 3);
-  const last = numbers ? written(end) : precise(end);
   const [low, stops] = signed ? [-end, SIGNED] : [0, AMOUNT];
   return { size, drawn: 1, numbers,
-    scale: (channels > 1 ? `Channel 0 of ${channels}: ` : "")
-      + (signed ? `blue −${last}, white 0, red ${last}.` : `dark 0, yellow ${last}.`),
+    scale: [channels > 1 ? `channel 0 of ${channels}: ` : "",
+      scaleBar(low, end, stops, { say: numbers ? written : precise })],
     shade: (values, n) => colour(n === ZERO ? 0 : values[n], low, end, stops) };
 }
 
@@ -405,7 +404,7 @@ function drawLegend(view, { f, twice, border }) {
     element("span", { class: `swatch ${kind}` }), ` ${text}`), " "];
   view.legend.replaceChildren(...key("picture", "picture f"), ...key("window", "window"),
     ...key("leaves", "leaves"), ...key("enters", "enters"),
-    ...(twice || border === "roll" ? key("differs", "differs") : []), f.scale);
+    ...(twice || border === "roll" ? key("differs", "differs") : []), ...f.scale);
 }
 
 function draw(model, view) {

@@ -3,9 +3,9 @@
 
 import { newMap, project } from "./engine.js";
 import {
-  NOTHING, SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
+  SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
   inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, plus, precise, reach,
-  rooted, scaleTo, slider, squareAt, steerable, tuple, written,
+  rooted, scaleBar, slider, squareAt, steerable, tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -260,13 +260,11 @@ function drawMaps(view, now, ownSize) {
     maps[name].draw(values, height, width, -end, end, SIGNED);
   }
   maps.slid.title.replaceChildren("2. Move ", element("b", { class: "way" }, wayOf(now.move)[0]));
-  const scale = (end) => (end > NOTHING ? scaleTo(end) : "zero everywhere");
-  view.scale.textContent = `Multiply, move: ${scale(most)}`
-    + (most > NOTHING ? ", by the square root of the value, so that small ones show" : "")
-    + "; hatched: zeros that entered. "
-    + `Add, convolution, missing: ${scale(end)}. `
-    + `${ownNote(now, ownSize)}Padding ${now.dilation * (now.kernel - 1) / 2}: outside the picture `
-    + `counts as zero. Size ${f.height}×${f.width} → ${height}×${width}.`;
+  view.scale.replaceChildren("Multiply, move (hatched: zeros entered):",
+    scaleBar(-most, most, SIGNED, { curve: rooted }), "Add, convolution, missing:",
+    scaleBar(-end, end, SIGNED), ownNote(now, ownSize),
+    `Padding ${now.dilation * (now.kernel - 1) / 2}: outside the picture `
+    + `counts as zero. Size ${f.height}×${f.width} → ${height}×${width}.`);
 }
 
 function drawMarks(view, now, [row, column]) {

@@ -4,7 +4,7 @@
 import { acmix, reflect, windowPixels } from "./engine.js";
 import {
   AMOUNT, NOTHING, SIGNED, button, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, mapView, outline, pickable, player, plus, precise, reach, scaleTo,
+  intoMap, isInside, isPlace, mapView, outline, pickable, player, plus, reach, scaleBar,
   slider, squareAt, steerable, tuple,
 } from "./kit.js";
 
@@ -139,20 +139,18 @@ function geometry(tensor, { stride, rim }) {
     from: (place) => place.map((n) => Math.floor((n - shift) / scale)) };
 }
 
-// The ends of a map's scale, its colours and how its ends are called.
+// The ends of a map's scale and its colours.
 function scaleOf({ name }, values, end = reach(values)) {
   const [low, high] = extent(values), least = Math.max(Math.abs(low), Math.abs(high)) * 1e-4;
-  if (name === "att") return [0, Math.max(high, NOTHING), AMOUNT, "dark", "yellow"];
-  if (name === "logits") {
-    return [low, Math.max(high, low + least, low + NOTHING), AMOUNT, "dark", "yellow"];
-  }
-  return [-end, end, SIGNED, "blue", "red"];
+  if (name === "att") return [0, Math.max(high, NOTHING), AMOUNT];
+  if (name === "logits") return [low, Math.max(high, low + least, low + NOTHING), AMOUNT];
+  return [-end, end, SIGNED];
 }
 
 function paintMap(view, tensor, values, rows, columns, end) {
-  const [low, high, stops, from, to] = scaleOf(tensor, values, end);
-  view.draw(values, rows, columns, low, high, stops);
-  return `${from} ${precise(low)}, ${to} ${precise(high)}`;
+  const scale = scaleOf(tensor, values, end);
+  view.draw(values, rows, columns, ...scale);
+  return scale;
 }
 
 // ---- Text -----------------------------------------------------------------------------------
@@ -300,9 +298,9 @@ function drawMap(view, tensor, at, pixel, { text: term, rate = 1, end } = {}) {
     return map.say("The input as a picture", `at ${tuple(place)}: ${values.join(", ")}`);
   }
   const values = valuesOf(pass, tensor, at), weighed = values.map((value) => rate * value);
-  const ends = paintMap(map, tensor, weighed, rows, columns, end);
+  const scale = paintMap(map, tensor, weighed, rows, columns, end);
   const product = rate === 1 ? "" : `${figure(rate)} · ${figure(values[n])} = `;
-  map.say(`${text}: ${ends}`, `${ends}\nat ${tuple(place)}: ${product}${figure(weighed[n])}`);
+  map.say(text, scaleBar(...scale), `at ${tuple(place)}: ${product}${figure(weighed[n])}`);
 }
 
 function drawWindow(view, tensor, at, pixel) {
@@ -312,13 +310,13 @@ function drawWindow(view, tensor, at, pixel) {
   const cell = cellOf(tensor, at), middle = (side - 1) / 2;
   const step = isLight(tensor) ? 1 : pass.sizes.dilation;
   const [row, column] = [Math.floor(cell / side), cell % side];
-  const ends = paintMap(map, tensor, values, side, side);
+  const scale = paintMap(map, tensor, values, side, side);
   map.title.replaceChildren(element("code", {}, text));
   outline(map, [squareAt([row, column], 1, "here")]);
   map.frame.setAttribute("aria-label",
     `${text}, ${side} by ${side}; arrow keys choose the cell whose map is shown`);
   const offset = tuple([(row - middle) * step, (column - middle) * step]);
-  map.say(`${text}: ${ends}`, `${ends}\noffset ${offset}, number ${cell}: ${figure(values[cell])}`);
+  map.say(text, scaleBar(...scale), `offset ${offset}, number ${cell}: ${figure(values[cell])}`);
 }
 
 // ---- The light layer: fc as a table, its pieces above, and at the end of each row its map ---
@@ -376,7 +374,7 @@ function drawLight({ light: view, pass }, { group, lightCell: chosen }) {
   });
   view.sum.replaceChildren(
     ...typeset(`map ${chosen}, dimension ${group}  =  ${terms.join(" ")}`));
-  view.fc.say(`fc: ${scaleTo(end)}`);
+  view.fc.say("fc");
   view.fc.frame.setAttribute("aria-label", `fc, ${lightTaps} by ${columns}, row ${chosen}; `
     + "arrow keys choose the row");
 }

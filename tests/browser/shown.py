@@ -31,6 +31,14 @@ MARKUP = """(root) => {
   });
   return copy.innerHTML;
 }"""
+# The text of a node, with a line for each bar of colours: what listeners hear of it.
+SAID = """const said = (node) => {
+  const copy = node.cloneNode(true);
+  for (const bar of copy.querySelectorAll(".scale-bar")) {
+    bar.replaceWith(`\\n${bar.getAttribute("aria-label")}\\n`);
+  }
+  return copy.textContent.trim();
+};"""
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # A frame for what was asked for, and then until nothing is still to come.
 SETTLED = f"""async () => {{

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alone import write_page
-from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
+from shown import AMOUNT, SAID, SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
 
 from acmix_edu import (
     ACmix,
@@ -22,21 +22,27 @@ from acmix_edu.explorers import AttentionExplorer
 from acmix_edu.fast import multiplicity
 
 CHAPTER = "book/04_attention.html"
-READ = """(root) => {
+READ = (
+    f"(root) => {{ {SAID}"
+    + """
   const numbers = (map) => [...map.querySelectorAll(".numbers span")].map((s) => s.textContent);
   const rects = (map) => [...map.querySelectorAll("rect:not(.halo)")].map((r) =>
     [r.getAttribute("class"), ...["y", "x", "height", "width"].map((n) => +r.getAttribute(n))]);
   const maps = [...root.querySelectorAll(".map")].map((map) =>
-    [map.querySelector("[data-map]").dataset.map, { note: map.querySelector(".note").textContent,
+    [map.querySelector("[data-map]").dataset.map, {
+      note: (map.querySelector(".note .scale-bar")?.nextSibling ?? map.querySelector(".note"))
+        .textContent,
+      scale: map.querySelector(".note .scale-bar")?.ariaLabel,
       rects: rects(map), numbers: numbers(map), title: map.querySelector(".title").textContent,
       seen: map.checkVisibility(),
       hatches: map.querySelector("path.mirrored")?.getAttribute("d") ?? "",
       pressed: map.querySelector("button")?.getAttribute("aria-pressed"),
       bar: parseFloat(map.querySelector(".bar span")?.style.flexBasis) }]);
   return { maps: Object.fromEntries(maps), where: root.querySelector(".heading").textContent,
-    scales: [...root.querySelectorAll(".scale")].map((p) => p.textContent),
+    scales: [...root.querySelectorAll(".scale")].map(said),
     disabled: [...root.querySelectorAll("input:disabled")].map((input) => input.name) };
 }"""
+)
 
 
 def percent(text):
@@ -47,6 +53,10 @@ def near(text, weight, rel=0.006):
     """Whether the text is the weight; "0.000 %" is nearly nothing."""
     nearly = {"abs": 5.1e-6} if text == "0.000\u00a0%" else {}
     return percent(text) == pytest.approx(weight, rel=rel, **nearly)
+
+
+def near_number(text, value):
+    return number(text) == pytest.approx(value, rel=0.06, abs=6e-4)
 
 
 def same_place(text, place):
@@ -213,7 +223,7 @@ def check_notes(maps, wanted):
     for name, verb, place, values in said:
         at, said = maps[name]["note"].split(f" {verb} ")
         assert same_place(at, place)
-        assert number(said) == pytest.approx(values[place], rel=0.06, abs=6e-4)
+        assert near_number(said, values[place])
 
 
 def check_score(shown, wanted):
@@ -246,7 +256,7 @@ def check_numbers(read, wanted):
         assert number(text or "-100") == pytest.approx(max(score, -100), abs=0.51)
         assert score < -0.9 or number(text) == pytest.approx(score, abs=0.052)
         assert len(text) <= 3
-    assert maps["counts"]["seen"] == wanted.repeats == ("Counts" in read["scales"][1])
+    assert maps["counts"]["seen"] == wanted.repeats
     counts = wanted.cut(wanted.counts, *wanted.box()).flatten()
     texts = ["" if np.isnan(n) else f"{n:.0f}" for n in counts]
     assert maps["counts"]["numbers"] == (texts if wanted.box()[1][1] <= 7 else [])
@@ -262,10 +272,12 @@ def check_numbers(read, wanted):
     different = f", {len(set(wanted.read))} different pixels" if wanted.repeats else ""
     at = "({}, {})".format(*wanted.pixel)
     assert read["where"] == f"Head {wanted.e.head} at {at}: {own.size} keys{different}"
-    end = re.search(r"red (\S+)\.", read["scales"][1])[1]
-    assert number(end) == pytest.approx(np.abs(wanted.v).max(), rel=0.06, abs=6e-4)
-    most = f"Counts: dark 0, yellow {wanted.most:.0f}."
-    assert most in read["scales"][1] or not wanted.repeats
+    for name in ("v", "output"):
+        low, high = re.fullmatch(r"scale: −(\S+) to (\S+)", maps[name]["scale"]).groups()
+        assert low == high and near_number(high, np.abs(wanted.v).max())
+    assert maps["scores"]["scale"] == "scale: ≤ −5 to 0"
+    assert near(maps["cells"]["scale"].removeprefix("scale: 0\u00a0% to "), own.max(), rel=0.06)
+    assert maps["counts"]["scale"] == f"scale: 0 to {wanted.most:.0f}"
     assert f"all {own.size} keys" in read["scales"][0]
     idle = {"window": [], "tile": ["dilation"], "whole image": ["kernel_att", "dilation"]}
     place = wanted.e._modules[wanted.e.preset].conv_p.weight

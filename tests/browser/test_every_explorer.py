@@ -3,10 +3,11 @@
 import random
 import re
 
+import numpy as np
 import pytest
 import torch
 from alone import write_page
-from shown import SETTLED, TWO_FRAMES, Shown
+from shown import AMOUNT, SETTLED, SIGNED, TWO_FRAMES, Shown, colours
 
 from acmix_edu import ACmix, explorers
 from acmix_edu.explorers.loader import source
@@ -392,4 +393,30 @@ def test_numbers_for_a_reader(beside):
     assert said == ["12.3", "−1.07", "0.000", "−0.000", "0"]
     said = beside(["kit.js"], "(values) => values.map(precise)", [12.34, 5.2e-7, -4e-4, 0])
     assert said == ["12.3", "5.2e−7", "−4.0e−4", "0"]
-    assert beside(["kit.js"], "scaleTo", 0.5) == "blue −0.500, white 0, red 0.500"
+
+
+SCALE = """([low, high, stops, rooting]) => {
+  const bar = scaleBar(low, high, { SIGNED, AMOUNT }[stops], rooting ? { curve: rooted } : {});
+  document.body.append(bar);
+  const ramp = bar.querySelector(".ramp");
+  return [bar.ariaLabel ?? bar.textContent, ramp?.textContent, ramp?.style.background];
+}"""
+
+
+def test_the_bar_of_a_scale(beside):
+    """Its ends, and the colour of every value between them, as the maps are drawn."""
+    for low, high, name, stops, rooting in (
+        (-0.5, 0.5, "SIGNED", SIGNED, False),
+        (-2, 2, "SIGNED", SIGNED, True),
+        (-3, 9, "AMOUNT", AMOUNT, False),
+    ):
+        heard, middle, background = beside(["kit.js"], SCALE, [low, high, name, rooting])
+        ends = [f"{end:.2f}" if abs(end) >= 1 else f"{end:.3f}" for end in (low, high)]
+        assert heard == "scale: " + " to ".join(ends).replace("-", "−")
+        assert middle == ("0" if name == "SIGNED" else "")
+        shown = np.array(re.findall(r"rgb\((\d+), (\d+), (\d+)\)", background), float)
+        values = np.linspace(low, high, len(shown))
+        root = (lambda v: np.sign(v) * np.abs(v) ** 0.5) if rooting else (lambda v: v)
+        wanted = colours(root(values), root(low), root(high), stops)
+        assert len(shown) > 30 and np.abs(shown - wanted[:, :3]).max() <= 1
+    assert beside(["kit.js"], SCALE, [-1e-12, 1e-12, "SIGNED", False])[0] == "zero everywhere"

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from shown import SIGNED, TWO_FRAMES, Shown, colours, number
+from shown import SAID, SIGNED, TWO_FRAMES, Shown, colours, number
 
 from acmix_edu.explorers import FilmExplorer
 from acmix_edu.training import film
@@ -16,7 +16,9 @@ from acmix_edu.training.denoise import held_out, psnr
 CHAPTER = "book/03_depthwise.html"
 STARTS = {"acmix": "shift start", "lost-init": "random start"}
 
-READ = """(root) => {
+READ = (
+    f"(root) => {{ {SAID}"
+    + """
   const rects = [...root.querySelectorAll("rect.here")].map((rect) =>
     ["x", "y", "width", "height"].map((n) => Number(rect.getAttribute(n))));
   const told = [...root.querySelectorAll("[data-told]")].map((line) =>
@@ -26,10 +28,11 @@ READ = """(root) => {
   const ends = [...root.querySelectorAll(".chart")].map((chart) =>
     [chart.querySelector("[data-told]").dataset.told,
       [...chart.querySelectorAll(".ends span")].map((end) => end.textContent)]);
-  const text = (name) => root.querySelector(name).textContent;
+  const text = (name) => said(root.querySelector(name));
   return { rects, told: Object.fromEntries(told), ends: Object.fromEntries(ends), lines,
     reading: text(".reading"), scale: text(".scale") };
 }"""
+)
 
 
 def close(text, value):
@@ -72,7 +75,7 @@ class Film(Shown):
         end = max(w.abs().max().item() for w in every.values())
         self.compare({start: side_by_side(w[moment], end) for start, w in every.items()})
         read = self.root.evaluate(READ)
-        assert close(re.search(r"red (\S+),", read["scale"])[1], end)
+        assert close(re.search(r"scale: −\S+ to (\S+)", read["scale"])[1], end)
         assert read["scale"].startswith("Change since" if change else "The numbers")
         self.check_notes(moment, channel)
         check_reading(read, moment, channel, cell or state["cell"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from alone import write_page
-from shown import SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import SAID, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import shift
 from acmix_edu.explorers import KernelExplorer
@@ -38,8 +38,10 @@ def drawings(explorer):
 
 # ---- What the page shows ---------------------------------------------------------------------
 
-READ = """(root) => {
-  const text = (selector) => root.querySelector(selector).textContent;
+READ = (
+    f"(root) => {{ {SAID}"
+    + """
+  const text = (selector) => said(root.querySelector(selector));
   const rects = {};
   for (const map of root.querySelectorAll(".map:has(canvas)")) {
     for (const rect of map.querySelectorAll("rect:not(.halo)")) {
@@ -54,6 +56,7 @@ READ = """(root) => {
     preset: root.querySelector("[name=preset]").value,
     size: Number(root.querySelector("[name=size]").value) };
 }"""
+)
 
 
 def close(text, value):
@@ -96,7 +99,7 @@ def check_bench(read, explorer, pixel):
     window = F.pad(explorer.current_image()[0], (k // 2,) * 4)
     window = window[pixel[0] : pixel[0] + k, pixel[1] : pixel[1] + k].flatten().tolist()
     end = max(kernel.abs().max().item(), 1)
-    low, high = re.match(r"blue (\S+), white 0, red (\S+); ", read["range"]).groups()
+    low, high = re.match(r"scale: (\S+) to (\S+)\n", read["range"]).groups()
     assert close(low, -end) and close(high, end)
     assert (len(read["cells"]), read["size"]) == (k * k, k)
     for value, weight, (text, under, back, inks) in zip(

@@ -24,7 +24,7 @@ MAPS = ("f_att", "f_conv", "f_out")
 # What is seen at first, and what `more` brings: maps and controls by name, how paragraphs begin.
 FIRST = {"maps": {"picture", *KERNELS, "f_att", "f_conv", "f_out"},
          "controls": {"alpha", "beta", "head", "preset", "more"},
-         "words": {"At row 13", "At every ", "Share of ", "Red: posi"}}  # fmt: skip
+         "words": {"At row 13", "At every ", "Share of ", "Each kern"}}  # fmt: skip
 MORE = {"maps": {"q", "k", "v"},
         "controls": {"channel", "kernel_att", "dilation", "kernel_conv"},
         "words": {"Stage I: ", "Kernels a", "What come"}}  # fmt: skip

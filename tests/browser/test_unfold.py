@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from alone import write_page
-from shown import SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
+from shown import SAID, SIGNED, TWO_FRAMES, Shown, colours, moved, number, picture
 
 from acmix_edu import pointwise_maps, shift
 from acmix_edu.explorers import UnfoldExplorer
@@ -83,7 +83,9 @@ def close(text, value, digits=2):
 
 
 # Notes and outlined cells by map, the cells of the kernel, and single lines.
-READ = """(root) => {
+READ = (
+    f"(root) => {{ {SAID}"
+    + """
   const { notes, rects } = Object.fromEntries(["notes", "rects"].map((kind) => [kind, {}]));
   for (const map of root.querySelectorAll(".map")) {
     const name = map.querySelector("canvas").dataset.map;
@@ -99,11 +101,12 @@ READ = """(root) => {
   const crossed = [...root.querySelectorAll(".cells button")].map((c) =>
     Boolean(c.querySelector(".outside")));
   const [line, scale, title] = [".line", ".scale", ".heading"].map((part) =>
-    root.querySelector(part).textContent);
+    said(root.querySelector(part)));
   return { notes, rects, cells, crossed, line, scale, title,
     arrow: root.querySelector(".way").textContent,
     entered: root.querySelector("path.entered").getAttribute("d") };
 }"""
+)
 
 
 class Unfold(Shown):
@@ -155,7 +158,7 @@ def check_words(read, wanted):
         read_pixels = [(row + i, column + j) for i in lattice for j in lattice]
         height, width = wanted.x.shape[2:]
         assert read["crossed"] == [not (0 <= i < height and 0 <= j < width) for i, j in read_pixels]
-    scale = r"(?:blue −(\S+), white 0, red (\S+?)|zero everywhere)[,.;] "
+    scale = r"scale: −(\S+) to (\S+)|zero everywhere"
     for texts, end in zip(re.findall(scale, read["scale"]), (wanted.most, wanted.end), strict=True):
         assert all(close(text, end, 3) for text in texts) if end > 1e-12 else texts == ("", "")
     sides = ["×".join(map(str, m.shape[-2:])) for m in (wanted.x, wanted.missing)]

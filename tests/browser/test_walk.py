@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alone import write_page
-from shown import AMOUNT, SIGNED, TWO_FRAMES, Shown, colours, number, picture
+from shown import AMOUNT, SAID, SIGNED, TWO_FRAMES, Shown, colours, number, picture
 
 from acmix_edu import ACmix
 from acmix_edu.explorers import WalkExplorer
@@ -139,7 +139,9 @@ def close(text, value):
 
 # ---- What the page shows ---------------------------------------------------------------------
 
-READ = """(root) => {
+READ = (
+    f"(root) => {{ {SAID}"
+    + """
   const text = (node) => node.textContent;
   const all = (at, read) => [...root.querySelectorAll(at)].map(read);
   return {
@@ -155,11 +157,12 @@ READ = """(root) => {
     row: all(".weighed rect.here", (r) => ["y", "x", "height", "width"]
       .map((n) => Number(r.getAttribute(n)))),
     maps: Object.fromEntries(all(".shown .map", (m) => [m.querySelector("canvas").dataset.map,
-      { title: text(m.querySelector(".title")), note: text(m.querySelector(".note")),
+      { title: text(m.querySelector(".title")), note: said(m.querySelector(".note")),
         marks: [...m.querySelectorAll("rect:not(.halo)")].map((r) => [r.getAttribute("class"),
           ...["y", "x", "height", "width"].map((n) => Number(r.getAttribute(n)))]) }])),
   };
 }"""
+)
 
 
 def bare(text):
@@ -245,7 +248,7 @@ class Walk(Shown):
                 assert close(text, value.item())
             return
         line, where = shown["note"].split("\n")
-        low, high = re.fullmatch(r"(?:blue|dark) (\S+), (?:red|yellow) (\S+)", line).groups()
+        low, high = re.fullmatch(r"scale: (\S+) to (\S+)", line).groups()
         for text, value in zip((low, high), ends(name, values), strict=True):
             assert close(text, value)
         label, said = where.split(": ")
@@ -267,7 +270,7 @@ class Walk(Shown):
         rate, value = wanted.rates()[name], wanted.map(name)[wanted.pixel].item()
         assert shown["title"] == TERMS[name]
         end, row, column, product = re.fullmatch(
-            r"blue −(\S+), red \1\nat \((\d+), (\d+)\): (.*)", shown["note"]
+            r"scale: −(\S+) to \1\nat \((\d+), (\d+)\): (.*)", shown["note"]
         ).groups()
         assert close(end, wanted.end_of_mix())
         assert (int(row), int(column)) == tuple(wanted.pixel)

@@ -31,10 +31,18 @@ from acmix_edu.training.released import FILM, WEIGHTS, library, write
 SIDE, NOISE = 48, 0.1
 STEPS, BATCH, RATE = 1000, 2, 0.02
 RATES = (RATE / 4, RATE, 4 * RATE)
-OPERATORS = ARMS | {
-    "conv7x7": lambda before, planes, window: nn.Conv2d(before, planes, window, padding=window // 2)
-}  # as wide as the window of attention
-COMPARED = ("conv3x3", "conv7x7", "convolution", "attention", "acmix", "lost-init", "small-beta")
+
+
+def _wide(before: int, planes: int, window: int) -> nn.Conv2d:
+    return nn.Conv2d(before, planes, window, padding=window // 2)
+
+
+OPERATORS = ARMS | {  # as wide as the window of attention
+    "conv7x7": _wide,
+    "relu7x7": lambda *sizes: nn.Sequential(_wide(*sizes), nn.ReLU()),
+}
+COMPARED = ("conv3x3", "conv7x7", "relu7x7", "convolution", "attention", "acmix", "lost-init",
+            "small-beta")  # fmt: skip
 RELEASED = "small-beta"
 FILMED = ("acmix", "lost-init", "small-beta")
 FRAMES = 40
@@ -140,7 +148,7 @@ def train_denoiser(
     projections to q and k: attention starts almost even, and would stay so for long.
 
     Args:
-        arm: a name from ``ARMS``, or "conv7x7".
+        arm: a name from ``ARMS``, or "conv7x7", or "relu7x7", which has a ReLU after it.
         seed: of weights, crops and noise.
         rate: Adam's, at the start.
         steps: of two crops each.

@@ -13,7 +13,7 @@ COLAB_PINS := 'numpy==2.1.*' 'ipywidgets==7.7.1' 'anywidget==0.9.21'
 OLDEST_PINS := 'torch==2.11.*' 'numpy==1.26.*' 'matplotlib==3.8.*' 'scikit-learn==1.3.*' \
   'ipywidgets==7.7.*' 'anywidget==0.9.0' 'safetensors==0.4.*'
 
-NEWEST := pytest pytest-xdist pyyaml onnx onnxscript onnxruntime
+NEWEST := pytest pytest-timeout pytest-xdist pyyaml onnx onnxscript onnxruntime
 PACKAGE_TESTS := tests -n 2 -q \
   --ignore tests/browser --ignore tests/test_site.py --ignore tests/test_light_pages.py
 
@@ -120,14 +120,14 @@ $(READY): requirements.txt pyproject.toml
 	@echo "== installing Colab's versions into .venv-colab"
 	$(call new_environment,.venv-colab)
 	.venv-colab/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(COLAB_PINS) \
-	  $$(grep -E '^(torch|nbval|pytest|pytest-xdist|ipykernel)==' requirements.txt)
+	  $$(grep -E '^(torch|nbval|pytest|pytest-timeout|pytest-xdist|ipykernel)==' requirements.txt)
 	@touch $@
 
 .venv-oldest/.ready: requirements.txt pyproject.toml
 	@echo "== installing the oldest versions into .venv-oldest"
 	$(call new_environment,.venv-oldest)
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -e '.[book]' $(OLDEST_PINS) \
-	  $$(grep -E '^(pytest|pytest-xdist|onnx|onnxscript|onnxruntime)==' requirements.txt) pyyaml
+	  $$(grep -E '^(pytest|pytest-timeout|pytest-xdist|onnx|onnxscript|onnxruntime)==' requirements.txt) pyyaml
 	@touch $@
 
 .venv-newest/.ready:

@@ -2,6 +2,7 @@
 
 import {
   button, choice, draggable, element, explorer, figure, headline, player, slider, spot, toggle,
+  written,
 } from "./kit.js";
 
 const CHARTS = {
@@ -76,7 +77,8 @@ function drawChart({ svg, top, bottom, end, level, note }, lines, [low, high], e
   const cursor = element("path", { d: `M${x(epoch)} 0V100`, class: "cursor" });
   svg.setAttribute("viewBox", "0 -4 100 108");  // room above and below the lines
   svg.replaceChildren(...dotted, ...paths, cursor);
-  [top.textContent, bottom.textContent] = [figure(high), figure(low)];
+  [top.textContent, bottom.textContent] = [high, low].map((end) =>
+    written(Number(end.toPrecision(3))));
   end.textContent = `epoch ${last}`;
   const said = lines.map(({ label, kind, seeds }) => {
     const values = seeds.map((s) => s[epoch]), mean = meanOf(values);
@@ -108,6 +110,15 @@ function raceOf(names, choose) {
   return { box, rows, low, chance };
 }
 
+// Seeds that reach the same stand above each other: the y of each, in a row that is 10 high.
+function stacked(places) {
+  return places.map((place, n) => {
+    const alike = [...places.keys()].filter((m) => Math.abs(places[m] - place) < 1);
+    const step = Math.min(2.4, 8 / (alike.length - 1));
+    return 5 + (alike.length > 1 ? (alike.indexOf(n) - (alike.length - 1) / 2) * step : 0);
+  });
+}
+
 function drawRace({ rows, ...scale }, task, { arm, beside, epoch }) {
   const { arms, chance } = task, low = lowest(task);
   const x = (value) => (100 * (value - low)) / (1 - low);
@@ -115,10 +126,11 @@ function drawRace({ rows, ...scale }, task, { arm, beside, epoch }) {
   scale.chance.textContent = "chance";
   scale.chance.style.left = `${x(chance)}%`;
   for (const { name, row, svg, value } of rows) {
-    const seeds = arms[name].map((run) => run.test_accuracy[epoch]);
+    const seeds = arms[name].map((run) => run.test_accuracy[epoch]), places = seeds.map(x);
+    const heights = stacked(places);
     const kind = { [beside]: "kind1", [arm]: "kind0" }[name] ?? "other";
     svg.replaceChildren(element("path", { d: `M${x(chance)} 0V10`, class: "chance" }),
-      ...seeds.map((seed) => element("path", { d: spot(x(seed), 5), class: `dot ${kind}` })));
+      ...places.map((at, n) => element("path", { d: spot(at, heights[n]), class: `dot ${kind}` })));
     value.textContent = figure(meanOf(seeds));
     row.setAttribute("aria-pressed", name === arm);
   }

@@ -127,12 +127,24 @@ def check_race(rows, task, arm, epoch):
     assert list(rows) == list(ARMS)
     for name, (line, dots, said, pressed) in rows.items():
         wanted = [log[epoch]["test_accuracy"] for log in logs(task, name)]
-        at = [float(re.fullmatch(r"M(\S+) 5h0.01", dot)[1]) for dot in dots]
+        at, height = np.array([re.fullmatch(r"M(\S+) (\S+)h0.01", dot).groups() for dot in dots],
+                              dtype=float).T  # fmt: skip
         np.testing.assert_allclose(at, along(np.array(wanted), task), atol=1e-9)
+        check_heights(at, height)
         dotted = float(re.fullmatch(r"M(\S+) 0V10", line)[1])
         assert dotted == pytest.approx(along(chance_of(task), task))
         assert number(said) == pytest.approx(np.mean(wanted), abs=6e-4)
         assert (pressed == "true") == (name == arm)
+
+
+def check_heights(at, height):
+    """A dot stands in the middle of its row, equal ones side by side about it, and apart."""
+    assert height.min() >= 1 and height.max() <= 9
+    for place in set(at):
+        alone, equal = (abs(at - place) < 1).sum() == 1, np.sort(height[at == place])
+        assert np.diff(equal).min(initial=9) >= 0.8
+        assert not alone or equal.tolist() == [5]
+        assert (abs(at - place) < 1).sum() > len(equal) or equal.mean() == pytest.approx(5)
 
 
 def test_every_control(shown):

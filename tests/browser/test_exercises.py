@@ -22,7 +22,6 @@ ANSWERS = {
     "04_attention": [("1/2", "7/49"), ("20", "49"), ("17", "16")],
     "05_acmix": [
         ("2, 5, 9, 1", "2, 5, 2, 5"),
-        ("3.97", "4.08"),
         ("False, True, False, True, False, False", "False, True, False, False, False, False"),
     ],
     "06_resnet": [("[256, 512]", "512")],

@@ -208,8 +208,12 @@ def test_the_readme_says_how_fast_as_it_was_measured():
     times = {way: [r["unfold_ms"] / r["fast_ms"] for r in rows if r["pass"] == way]
              for way in ("forward", "both_ways")}  # fmt: skip
     forward, training = (f"{min(t):.0f} to {max(t):.0f} times" for t in times.values())
+    (file,) = (ROOT / "benchmarks/results").glob("memory-*.json")
+    kept = [r["kept_unfold_ms"] / r["kept_fast_ms"] for r in json.loads(file.read_text())["rows"]]
+    kept = f"{min(kept):.0f} to {max(kept):.0f} times"
     sizes = [r["unfold_bytes"] / r["fast_bytes"] for r in rows]
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"is {forward} as fast as that ({training} in training)" in text
+    where = f"{kept} where the allocator keeps its memory"
+    assert f"is {forward} as fast as that ({training} in training; {where})" in text
     assert (round(min(sizes)), round(max(sizes))) == (7, 13)
     assert "takes a seventh to a thirteenth of the memory" in text

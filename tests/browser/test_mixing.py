@@ -27,7 +27,7 @@ FIRST = {"maps": {"picture", *KERNELS, "f_att", "f_conv", "f_out"},
          "words": {"At row 13", "At every ", "Share of ", "Each kern"}}  # fmt: skip
 MORE = {"maps": {"q", "k", "v"},
         "controls": {"channel", "kernel_att", "dilation", "kernel_conv"},
-        "words": {"Stage I: ", "Kernels a", "What come"}}  # fmt: skip
+        "words": {"Stage I: ", "Kernels a", "Output ch"}}  # fmt: skip
 # What must look different when a control has moved: a thumb that moves proves nothing.
 CHANGES = {
     "preset": {"q", "k", "f_att", "f_out"},

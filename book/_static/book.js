@@ -55,11 +55,18 @@
     return right ? "✓ Right." : `✗ Not yet. ${hint}`;
   };
 
+  const numberAbove = (cell) => {
+    let above = cell;
+    while (above && !/^\d+\. /.test(above.textContent)) above = above.previousElementSibling;
+    return parseInt(above?.textContent);
+  };
+
   for (const sentence of document.querySelectorAll("[data-exercise]")) {
     const exercise = JSON.parse(atob(sentence.dataset.exercise));
     const radio = (word) => `<label><input type="radio" name="answer" value="${word}"> ${word}</label>`;
     const form = document.createElement("form");
     form.className = "exercise";
+    form.ariaLabel = `Exercise ${numberAbove(sentence.closest(".cell"))}`;
     form.innerHTML = (exercise.choices.length
       ? `<fieldset><legend>Your answer</legend>${exercise.choices.map(radio).join("")}</fieldset>`
       : `<label>Your answer: ${exercise.asked} <input name="answer" autocomplete="off"

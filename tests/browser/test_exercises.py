@@ -38,6 +38,9 @@ def test_every_answer_is_judged(page, server, chapter):
     page.goto(f"{server}/book/{chapter}.html")
     forms = page.locator("form.exercise")
     assert forms.count() == len(ANSWERS[chapter]) == unanswered(chapter) - left_to_jupyter(page)
+    names = [form.get_attribute("aria-label") for form in forms.all()]
+    numbers = [int(name.removeprefix("Exercise ")) for name in names]
+    assert numbers == sorted(set(numbers)), "a form has another's name"
     for form, (right, wrong) in zip(forms.all(), ANSWERS[chapter], strict=True):
         assert form.get_by_role("status").inner_text() == ""
         for answer in (click_answer, type_answer):

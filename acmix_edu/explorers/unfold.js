@@ -5,7 +5,7 @@ import { newMap, project } from "./engine.js";
 import {
   SIGNED, button, choice, colour, element, explorer, extent, figure, floats, headline,
   inkOn, intoMap, isInside, mapView, memory, outline, pickable, player, plus, precise, reach,
-  rooted, scaleBar, slider, squareAt, steerable, tuple, written,
+  rooted, scaleBar, slider, squareAt, steerable, toggle, tuple, written,
 } from "./kit.js";
 
 // ---- The mathematics ------------------------------------------------------------------------
@@ -112,10 +112,12 @@ function computeStages(model, { f, weightsOf, remember }) {
   const kernel = model.get("kernel_size"), preset = model.get("preset");
   const stride = model.get("stride"), dilation = model.get("dilation"), taps = kernel ** 2;
   const step = Math.min(model.get("step"), taps), t = step - 1;
-  const weights = weightsOf(preset, kernel), state = [preset, kernel, stride, dilation];
+  const isMoved = model.get("move"), state = [preset, kernel, stride, dilation, isMoved];
+  const weights = weightsOf(preset, kernel);
   const whole = remember("whole", state, () => {
-    const moves = movesOf({ kernel, dilation }), sums = growingSums(f, weights, moves, stride);
-    const convolution = convolved(f, weights, moves, stride);
+    const due = movesOf({ kernel, dilation }), moves = isMoved ? due : due.map(() => [0, 0]);
+    const sums = growingSums(f, weights, moves, stride);
+    const convolution = convolved(f, weights, due, stride);
     const overInputs = (of) => moves.map((_, n) =>
       total(Array.from({ length: f.channels }, (_, c) => of(weights[c * taps + n]))));
     return { moves, sums, convolution, grey: overInputs(Number),
@@ -127,7 +129,8 @@ function computeStages(model, { f, weightsOf, remember }) {
     const missing = whole.convolution.data.map((value, n) => value - sum.data[n]);
     return { product, move, slid: moved(product, ...move), sum, missing };
   });
-  return { preset, kernel, stride, dilation, taps, step, t, weights, ...whole, ...cell };
+  const isDone = step === taps && (isMoved || kernel === 1);
+  return { preset, kernel, stride, dilation, taps, step, t, weights, isDone, ...whole, ...cell };
 }
 
 const nameOf = (t, kernel) => tuple([Math.floor(t / kernel), t % kernel]);
@@ -296,10 +299,10 @@ function drawNotes(view, now, [row, column], from) {
   maps.sum.say(`The sum of ${now.step} of ${now.taps} maps`,
     `${now.step} of ${now.taps} maps\nhere ${at(now.sum, ...out)}`);
   maps.convolution.say("The convolution", `by definition\nhere ${at(now.convolution, ...out)}`);
-  const done = now.step === now.taps, gap = precise(Math.max(...extent(now.missing).map(Math.abs)));
-  maps.missing.say("What the sum lacks", `${done ? "✓ only rounding" : "at most"}\n${gap}`);
-  maps.missing.box.classList.toggle("done", done);
-  return `${done ? "nothing but rounding" : "at most"}, ${gap}`;
+  const { isDone } = now, gap = precise(Math.max(...extent(now.missing).map(Math.abs)));
+  maps.missing.say("What the sum lacks", `${isDone ? "✓ only rounding" : "at most"}\n${gap}`);
+  maps.missing.box.classList.toggle("done", isDone);
+  return `${isDone ? "nothing but rounding" : "at most"}, ${gap}`;
 }
 
 // ---- The widget -----------------------------------------------------------------------------
@@ -316,6 +319,7 @@ function makeControls(model, presets, set) {
       options: [1, 3, 5, 7].map((k) => [k, `${k} × ${k}`]) }),
     stride: few("stride", "Stride", String),
     dilation: few("dilation", "Dilation", (n) => `${n} px`),
+    move: toggle({ name: "move", label: "2. Move" }),
     step: { ...step, box: element("div", { class: "steps" }, step.box, play.box) },
   };
   const { input, read } = made.kernel_size;  // at another size all maps are added

@@ -41,6 +41,7 @@ class UnfoldExplorer(Explorer):
         - kernel_size: 1, 3, 5 or 7. Your own kernel is cut to its middle, or gets zeros around it.
         - stride, dilation: 1, 2 or 3.
         - step: how many cells are in the sum, from 1; k² and more mean all.
+        - move: whether the maps are moved before they are added; if not, no pixel sees another.
         - pixel: (row, column) of the picture on which the window stands; with a stride, that of
           the last output pixel before it.
 
@@ -63,6 +64,7 @@ class UnfoldExplorer(Explorer):
     stride = traitlets.Int(1).tag(sync=True, state=True)
     dilation = traitlets.Int(1).tag(sync=True, state=True)
     step = traitlets.Int(1).tag(sync=True, state=True)
+    move = traitlets.Bool(True).tag(sync=True, state=True)
     pixel = place().tag(sync=True, state=True)
 
     image = traitlets.Bytes(read_only=True).tag(sync=True)

@@ -31,15 +31,20 @@ class Wanted:
         self.place = divmod(self.step - 1, self.k)
         self.pixel = [n - n % self.stride for n in pixel or explorer.pixel]
         self.maps = pointwise_maps(self.x, self.kernel)[0, :, 0]
-        self.sums = [self.convolve(t + 1) for t in range(self.k**2)]
-        self.missing = self.sums[-1] - self.sums[self.step - 1]
-        self.move = [self.dilation * (self.k // 2 - n) for n in self.place]
+        self.convolution = self.convolve(self.k**2)
+        places = [self.dilation * (n - self.k // 2) for n in range(self.k)]
+        self.offsets = [(i, j) if explorer.move else (0, 0) for i in places for j in places]
+        self.sums = ([self.convolve(t + 1) for t in range(self.k**2)] if explorer.move
+                     else self.maps.cumsum(0)[:, :: self.stride, :: self.stride])  # fmt: skip
+        self.missing = self.convolution - self.sums[self.step - 1]
+        self.done = self.step == self.k**2 and (explorer.move or self.k == 1)
+        self.move = [-n for n in self.offsets[self.step - 1]]
         self.product = self.maps[self.step - 1]
         self.slid = shift(self.product, -self.move[0], -self.move[1])
         self.read = [n - move for n, move in zip(self.pixel, self.move, strict=True)]
 
         self.most = max((self.x.abs().max() * self.kernel.abs().sum(1).max()).item(), 1e-12)
-        self.end = max(*(s.abs().max().item() for s in self.sums), 1e-12)
+        self.end = max(*(s.abs().max().item() for s in (*self.sums, self.convolution)), 1e-12)
 
     def convolve(self, count):
         """The convolution by the first cells only."""
@@ -56,7 +61,7 @@ class Wanted:
         for name, values in {"product": self.product, "slid": kept}.items():
             values = values.sign() * values.abs().sqrt()
             made[name] = colours(values.numpy(), -root, root, SIGNED)
-        results = {"sum": self.sums[self.step - 1], "convolution": self.sums[-1]}
+        results = {"sum": self.sums[self.step - 1], "convolution": self.convolution}
         for name, values in {**results, "missing": self.missing}.items():
             made[name] = colours(values.numpy(), -end, end, SIGNED)
         return made
@@ -66,8 +71,8 @@ class Wanted:
         far = self.dilation * (self.k // 2)
         row, column = self.pixel
         padded = F.pad(self.x[0], (far,) * 4)
-        window = padded[:, row : row + 2 * far + 1 : self.dilation,
-                        column : column + 2 * far + 1 : self.dilation]  # fmt: skip
+        read = [padded[:, row + far + i, column + far + j] for i, j in self.offsets]
+        window = torch.stack(read, 1).view_as(self.kernel[0])
         return [n.flatten().tolist() for n in
                 (self.kernel[0].sum(0), window[0], (self.kernel[0] * window).sum(0))]  # fmt: skip
 
@@ -153,9 +158,7 @@ def check_words(read, wanted):
     row, column = wanted.pixel
     assert read["title"] == f"Kernel {wanted.k}×{wanted.k} at pixel ({row}, {column})"
     if len(wanted.x[0]) == 1:
-        far = wanted.dilation * (wanted.k // 2)
-        lattice = range(-far, far + 1, wanted.dilation)
-        read_pixels = [(row + i, column + j) for i in lattice for j in lattice]
+        read_pixels = [(row + i, column + j) for i, j in wanted.offsets]
         height, width = wanted.x.shape[2:]
         assert read["crossed"] == [not (0 <= i < height and 0 <= j < width) for i, j in read_pixels]
     scale = r"scale: −(\S+) to (\S+)|zero everywhere"
@@ -199,7 +202,7 @@ def check_notes(notes, wanted):
     now = wanted.sums[wanted.step - 1]
     numbers = {"product": wanted.product[at] if inside else 0, "sum": now[out],
                "slid": wanted.slid[tuple(wanted.pixel)],
-               "convolution": wanted.sums[-1][out]}  # fmt: skip
+               "convolution": wanted.convolution[out]}  # fmt: skip
     for name, number_there in numbers.items():
         text = notes[name][1].split()[-1]
         assert close(text, float(number_there), 3), f"{name}: {text}, not {number_there}"
@@ -210,9 +213,8 @@ def check_notes(notes, wanted):
         assert by == str(wanted.place)
     assert notes["sum"][0] == f"{wanted.step} of {wanted.k**2} maps"
     says, gap = notes["missing"]
-    done = wanted.step == wanted.k**2
-    assert says == ("✓ only rounding" if done else "at most")
-    largest = 0 if done else wanted.missing.abs().max().item()
+    assert says == ("✓ only rounding" if wanted.done else "at most")
+    largest = 0 if wanted.done else wanted.missing.abs().max().item()
     rounding = 2e-6 * max(1, now.abs().max().item())
     assert number(gap) == pytest.approx(largest, abs=max(6e-4, rounding), rel=0.006)
 
@@ -240,8 +242,7 @@ def check_marks(rects, wanted):
     far = wanted.dilation * (wanted.k // 2)
     marks["picture convolution"] = [[column - far, row - far, 2 * far + 1, 2 * far + 1]]
     if wanted.dilation > 1:
-        lattice = range(-far, far + 1, wanted.dilation)
-        marks["picture read"] = [[column + j, row + i, 1, 1] for i in lattice for j in lattice]
+        marks["picture read"] = [[column + j, row + i, 1, 1] for i, j in wanted.offsets]
     assert rects == marks
 
 
@@ -273,7 +274,7 @@ def random_state(rng):
     k = rng.choice(SIZES)
     return {"preset": rng.choice(["edge", "sharpen", "blur"]), "kernel_size": k,
             "stride": rng.randint(1, 3), "dilation": rng.randint(1, 3),
-            "step": rng.choice([1, k * k // 2 + 1, k * k, 49]),
+            "step": rng.choice([1, k * k // 2 + 1, k * k, 49]), "move": rng.random() < 0.7,
             "pixel": [rng.choice([0, 1, 23, 46, 47]) for _ in range(2)]}  # fmt: skip
 
 
@@ -300,6 +301,20 @@ def test_the_sum_is_the_convolution_only_at_the_end(shown):
     moved(shown, "step")
     drawn = shown.drawn()
     assert np.abs(drawn["sum"].astype(int) - drawn["convolution"]).max() > 20
+
+
+def test_without_the_move_a_kernel_only_multiplies(shown):
+    """Sobel's numbers add up to zero, those of the blur to one."""
+    shown.control("move").click()
+    moved(shown, "move")
+    shown.control("step").focus()
+    shown.page.keyboard.press("End")
+    wanted = moved(shown, "step")
+    assert not wanted.done and wanted.sums[-1].abs().max() < 1e-6
+    shown.control("preset").select_option("blur")
+    torch.testing.assert_close(moved(shown, "preset").sums[-1], wanted.x[0, 0])
+    shown.control("move").press("Space")
+    assert moved(shown, "move").done
 
 
 def test_choose_a_cell(shown):

@@ -82,7 +82,10 @@ class ACmix(nn.Module):
     Raises:
         TypeError, ValueError: an argument or an input cannot be used; the message says which,
             what came and how to mend it.
-        RuntimeError: from ``load_state_dict``, if the tensors have other shapes.
+        RuntimeError: from ``load_state_dict``, if the tensors have other shapes; with
+            backend="triton", where the kernel cannot run.
+        NotImplementedError: for second derivatives that need "unfold"; ``torch.func`` has
+            PyTorch's RuntimeError for them.
 
     Example:
         >>> layer = ACmix(64, 64)

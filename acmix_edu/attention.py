@@ -412,6 +412,7 @@ def entropy(weights: torch.Tensor) -> torch.Tensor:
             "weights must have the shape [..., k², H, W] with at least two keys, but "
             f"{list(weights.shape)} came; attention to a single key has no spread."
         )
+    weights = weights.masked_fill(weights == 0, 1)  # as 0·log 0 = 0, but of finite gradient
     return torch.special.entr(weights).sum(-3) / math.log(weights.shape[-3])
 
 

@@ -184,9 +184,10 @@ def model_cost(
 ) -> dict[str, Cost]:
     """Return the cost of every Conv2d, Linear, BatchNorm2d, LearnableShift and ACmix, by name.
 
-    Layers of other kinds are not counted. A copy of the network runs once on the meta device,
-    where nothing is computed, to learn the sizes. As in the tables of most papers, multiply-adds
-    are those of convolutions, linear layers and attention; batch norm counts its parameters only. A
+    Only what is called is counted: no layers of other kinds, nor the Linear that
+    ``nn.MultiheadAttention`` holds. A copy of the network runs once on the meta device, where
+    nothing is computed, to learn the sizes. As in the tables of most papers, multiply-adds are
+    those of convolutions, linear layers and attention; batch norm counts its parameters only. A
     subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
 
     Args:

@@ -35,7 +35,8 @@ class DeployedACmix(nn.Module):
       multiply-adds. The convolution that was taken apart is put together again. On a processor it
       may pay up to some 16 channels (chapter 07).
 
-    The shape of the output, and the output up to rounding, are the module's.
+    The shape of the output, and the output up to rounding, are the module's, but for hooks: only
+    those that compute weights, as pruning's, have a say.
 
     Args:
         module: the ACmix; it is left as it is.
@@ -70,18 +71,14 @@ class DeployedACmix(nn.Module):
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 ACmix.explain(module, module.rate1.new_zeros(1, module.in_planes, 1, 1))
-        self.in_planes, self.out_planes = module.in_planes, module.out_planes
-        self.kernel_att, self.kernel_conv = module.kernel_att, module.kernel_conv
-        self.head, self.head_dim = module.head, module.head_dim
-        self.stride, self.dilation = module.stride, module.dilation
-        self.backend, self.convolution = module.backend, convolution
+        self.convolution = convolution
         for name, tensor in _composed(module, convolution).items():
             self.register_buffer(name, tensor.to(module.conv1.weight).contiguous())
         self.size = None if size is None else pair("size", size)
         self.register_buffer("position", None, persistent=False)
         _fix_position(self)
         self.register_load_state_dict_post_hook(_fix_position)
-        _keep_what_others_wrote(module, self)
+        _take_attributes(module, self)
 
     def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
         if prefix + "conv1.weight" in state:
@@ -125,8 +122,8 @@ class DeployedACmix(nn.Module):
         return f"{ACmix.extra_repr(self)}, convolution={self.convolution!r}"
 
 
-def _keep_what_others_wrote(module: ACmix, deployed: DeployedACmix) -> None:
-    """Copy the attributes that only the module has, as YOLO's i, f and type."""
+def _take_attributes(module: ACmix, deployed: DeployedACmix) -> None:
+    """Take over sizes, backend, and what others wrote on the module, as YOLO's i, f and type."""
     for name, value in vars(module).items():
         if not name.startswith("_") and name not in deployed._buffers:
             vars(deployed).setdefault(name, value)
@@ -144,11 +141,12 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
     Returns:
         The copy, in eval mode; the same outputs up to rounding. It does not train. Its state loads
         into what ``deploy`` makes of another such network, not into the network itself. Hooks on an
-        ACmix are not carried over; attributes that a framework wrote on it are.
+        ACmix and on its layers are not carried over, also those that change an output; attributes
+        that a framework wrote on it are.
 
     Raises:
         TypeError, ValueError: model is no module or contains no ACmix, or one that
-            :class:`DeployedACmix` does not take.
+            :class:`DeployedACmix` does not take or that was given to ``torch.compile`` alone.
 
     Example:
         >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
@@ -199,6 +197,12 @@ def _exact(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _fix_position(module: DeployedACmix, _=None) -> None:
-    """Compute the position term of the fixed size, now and after a state is loaded."""
+    """Compute the position term of the fixed size, now and after a state is loaded.
+
+    It is kept: autocast, if it is on, shall not round it.
+    """
     if module.size is not None:
-        module.position = module._position(*module.size)
+        kind = module.place.device.type  # "meta" has no autocast
+        kind = kind if torch.amp.is_autocast_available(kind) else "cpu"
+        with torch.autocast(kind, enabled=False):
+            module.position = module._position(*module.size)

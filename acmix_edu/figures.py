@@ -12,7 +12,7 @@ SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
 
 def _array(f) -> np.ndarray:
     """Return a tensor's numbers as an array; leading dimensions of size 1 are dropped."""
-    f = f.detach().cpu().float().numpy() if isinstance(f, torch.Tensor) else np.asarray(f)
+    f = f.detach().cpu().float().numpy() if isinstance(f, torch.Tensor) else np.asarray(f, float)
     while f.ndim > 2 and f.shape[0] == 1:
         f = f[0]
     return f

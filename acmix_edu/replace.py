@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -9,6 +10,10 @@ from acmix_edu.acmix import ACmix, computes_as_usual
 from acmix_edu.checks import whole_number
 
 TAKEN = ("in_planes", "out_planes", "stride", "device", "dtype")  # from the convolution
+COMPILED = (
+    "model has {} directly inside torch.compile, which would go on calling the old layer; pass it "
+    "uncompiled, and compile afterwards."
+)
 
 
 def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> list[str]:
@@ -19,6 +24,9 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
 
     Returns:
         The names of all places, parents before what is inside their children.
+
+    Raises:
+        ValueError: one of them is directly inside what ``torch.compile`` made.
     """
     made: dict[nn.Module, nn.Module | None] = {}
     places = []
@@ -28,6 +36,8 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
             if child is not None and child not in made:
                 made[child] = make(name, child)
             if made.get(child) is not None:
+                if own_name == "_orig_mod":
+                    raise ValueError(COMPILED.format(name))
                 places.append((name, parent, own_name, made[child]))
     for _, parent, own_name, new in places:  # now that nothing was refused
         setattr(parent, own_name, new)
@@ -58,8 +68,9 @@ def replace_conv3x3(
 
     Raises:
         TypeError: model is no module, ``where`` no function, or an option none of those.
-        ValueError: ``where`` picks a convolution that ACmix cannot replace, the model itself is
-            the convolution, or nothing is replaced. The model is then as it was.
+        ValueError: ``where`` picks a convolution that ACmix cannot replace, one to be replaced was
+            given to ``torch.compile`` alone, the model itself is the convolution, or nothing is
+            replaced. The model is then as it was.
 
     Example:
         >>> from torch import nn
@@ -97,7 +108,7 @@ def replace_conv3x3(
             raise ValueError(f"where picks {name}, which ACmix cannot replace: {reason}.")
         sizes = module.in_channels, module.out_channels
         new = ACmix(*sizes, stride=module.stride[0], **options)
-        return new.to(module.weight).train(module.training)
+        return new.to(_parameter(module)).train(module.training)
 
     names = swap(model, make)
     if not names and where:
@@ -111,12 +122,18 @@ def replace_conv3x3(
     return names
 
 
+def _parameter(conv: nn.Conv2d) -> torch.Tensor:
+    """Of what dtype and device it is: reading the weight changes one with spectral norm."""
+    parameter = next(conv.parameters(), None)
+    return conv.weight if parameter is None else parameter
+
+
 def _why_not(conv: nn.Conv2d, head: int) -> str | None:
     """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
     if isinstance(conv, LazyModuleMixin):
         return "its channels are not known yet; run the network once, before"
-    if not conv.weight.is_floating_point():
-        return f"its weight is {conv.weight.dtype}, not of floating-point numbers"
+    if not _parameter(conv).is_floating_point():
+        return f"its weight is {_parameter(conv).dtype}, not of floating-point numbers"
     if not computes_as_usual(conv):
         return f"it is a {type(conv).__name__} with a forward of its own"
     if conv.kernel_size != (3, 3):

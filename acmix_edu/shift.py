@@ -37,7 +37,8 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
         ``[..., H', W']``.
 
     Raises:
-        TypeError: f is not a floating-point tensor, or a displacement is not an int.
+        TypeError: f is not a floating-point tensor, or a displacement or a side is not an int.
+        ValueError: f has fewer than two dimensions, or size is no pair, or negative.
 
     Example:
         >>> shift(torch.tensor([[1., 2., 3.]]), 0, 1)
@@ -166,7 +167,7 @@ def decomposed_conv2d(
             f"channel, but {list(bias.shape)} came."
         )
     alike("bias", bias, "f", f)
-    return g + bias[:, None, None]
+    return g + bias.type_as(g)[:, None, None]
 
 
 class ShiftLayer(nn.Module):

@@ -30,7 +30,7 @@ BUGS = [
      "    return moved",
      "    return torch.roll(f, (-di, -dj), (-2, -1)) if size is None else moved"),
     ("shift", "dilation of the rows forgotten", "p * dh - top", "p - top"),
-    ("shift", "bias forgotten", "return g + bias[:, None, None]", "return g"),
+    ("shift", "bias forgotten", "return g + bias.type_as(g)[:, None, None]", "return g"),
     ("depthwise", "one-hot kernels transposed",
      "torch.eye(k * k).reshape(k * k, k, k)", "torch.eye(k * k).reshape(k * k, k, k).mT"),
     ("depthwise", "maps of one dimension not side by side",

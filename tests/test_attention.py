@@ -185,6 +185,16 @@ def test_entropy_runs_from_one_key_to_all():
     torch.testing.assert_close(entropy(torch.full((25, 2, 2), 1 / 25)), torch.ones(2, 2))
 
 
+def test_entropy_of_a_weight_that_vanishes_has_gradients():
+    logits = torch.tensor([0.0, -200, 1])[:, None, None].requires_grad_()
+    two = torch.tensor([0.0, 1])[:, None, None].requires_grad_()
+    for f in (logits, two):
+        entropy(f.softmax(0)).sum().backward()
+    expected = two.grad * math.log(2) / math.log(3)  # of two keys, in units of three
+    torch.testing.assert_close(logits.grad[::2], expected)
+    assert logits.grad[1] == 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_position_map_is_the_same_in_every_dtype(dtype):
     loc = position_map(5, 3, dtype=dtype)

@@ -176,6 +176,18 @@ def test_what_is_compiled_is_deployed_without_its_compiled_call():
         deploy(module)
 
 
+def test_a_layer_that_was_compiled_alone_is_refused():
+    """The copy would go on calling it; in a network that was compiled as a whole it is found."""
+    module, x = trained(), torch.randn(1, 6, 9, 8).double()
+    alone = torch.compile(module, backend="eager")
+    for model in (alone, nn.Sequential(alone)):
+        with pytest.raises(ValueError, match=r"_orig_mod .*inside torch.compile, .*uncompiled"):
+            deploy(model)
+    composed = deploy(torch.compile(nn.Sequential(module), backend="eager"))
+    torch.testing.assert_close(composed(x), module(x))
+    assert not composed(x).requires_grad
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_projections_without_biases(form):
     module, x = trained(), torch.randn(1, 6, 9, 8).double()
@@ -189,6 +201,15 @@ def test_autocast_decides_the_dtype(form):
     with torch.autocast("cpu", torch.bfloat16):
         outputs = [f(torch.randn(1, 6, 9, 8)).dtype for f in (module, deploy(module, None, form))]
     assert outputs == [torch.bfloat16, torch.bfloat16]
+
+
+def test_autocast_does_not_round_what_is_kept():
+    module, size = trained().float(), (9, 8)
+    exact = deploy(module, size).position
+    with torch.autocast("cpu", torch.bfloat16):
+        made, loaded = deploy(module, size), deploy(module, size)
+        loaded.load_state_dict(made.state_dict())
+    assert torch.equal(made.position, exact) and torch.equal(loaded.position, exact)
 
 
 def test_half_precision_is_composed_exactly():

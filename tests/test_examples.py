@@ -297,6 +297,14 @@ def test_numbers_are_short_enough_for_their_cells(values, written):
     plt.close(figure)
 
 
+def test_a_mask_is_a_map_of_zeros_and_ones():
+    from acmix_edu.figures import plt, show_maps
+
+    figure = show_maps([np.eye(2, dtype=bool)])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "0", "0", "1"]
+    plt.close(figure)
+
+
 def test_the_scale_is_about_as_high_as_a_map():
     from acmix_edu.figures import plt, show_maps
 

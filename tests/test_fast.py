@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from acmix_edu import ACmix, LearnableShift
 from acmix_edu import local_attention as by_definition
@@ -360,6 +361,15 @@ def test_second_derivatives_need_the_definition():
     torch.testing.assert_close(first, plain)
 
 
+def test_a_gradient_that_is_never_asked_for():
+    """What stands behind may use the output without a gradient: PyTorch then has None for it."""
+    module, size = ACmix(2, 4, kernel_att=3, head=2).double(), (1, 2, 17, 17)
+    x = torch.randn(size, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(module, x, fast_mode=True)
+    checkpoint(lambda y, x: y.detach().sum() * x.sum(), module(x), x, use_reentrant=True).backward()
+    assert x.grad.any()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")  # torch's own
 @pytest.mark.parametrize("form", [*FORMS, local_attention], ids=lambda form: form.__name__)
 def test_forward_mode_differentiation(form):
@@ -377,6 +387,15 @@ def test_forward_mode_differentiation(form):
     with forward_ad.dual_level():
         dual = form(forward_ad.make_dual(*(f[0] for f in pairs)), *maps[1:], 7)
         assert forward_ad.unpack_dual(dual).tangent.any()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+def test_forward_mode_scales_before_it_multiplies():
+    """q·k is 160,000, which float16 cannot hold; a quarter of it is a logit."""
+    q = torch.full((1, 16, 40, 40), 100.0).half()
+    with forward_ad.dual_level():
+        out = local_attention(forward_ad.make_dual(q, q), q, q, 3)
+        torch.testing.assert_close(forward_ad.unpack_dual(out).primal, q)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Which convolutions are replaced, and that the network around them stays what it was."""
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from acmix_edu import ACmix, ResNet, conv3x3, replace_conv3x3
 
@@ -151,6 +153,31 @@ def test_a_refused_model_is_as_it_was():
     with pytest.raises(ValueError, match="where picks 1"):
         replace_conv3x3(net, where=lambda name, conv: True)
     assert [type(layer) for layer in net] == [nn.Conv2d, nn.Conv2d]
+
+
+def test_what_was_compiled_alone_is_refused():
+    """It goes on calling the old layer; a network that was compiled as a whole sees the new one."""
+    conv, x = nn.Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, 9, 9)
+    alone = torch.compile(conv, backend="eager")
+    for net, name in ((nn.Sequential(alone), r"0\._orig_mod"), (nn.Sequential(conv, alone), "1")):
+        with pytest.raises(ValueError, match=f"{name}.* inside torch.compile, .*uncompiled"):
+            replace_conv3x3(net)
+        assert not any(isinstance(module, ACmix) for module in net.modules())
+    for wrap in (lambda net: torch.compile(net, backend="eager"), nn.DataParallel):
+        net = wrap(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1)))
+        before = net(x)
+        assert replace_conv3x3(net) and not torch.allclose(net(x), before)
+
+
+def test_what_is_not_replaced_is_not_computed():
+    """In training each use of a weight with spectral norm changes it."""
+    fits, other = (spectral_norm(nn.Conv2d(8, 8, k, padding=k // 2)) for k in (3, 1))
+    both = nn.ModuleList([fits, other])
+    before = copy.deepcopy(both.state_dict())
+    with pytest.raises(ValueError, match="where picks 1"):
+        replace_conv3x3(nn.Sequential(fits, other), lambda name, conv: True)
+    replace_conv3x3(nn.Sequential(other, nn.Conv2d(8, 8, 3, padding=1)))
+    torch.testing.assert_close(both.state_dict(), before, rtol=0, atol=0)
 
 
 def recipes(language: str) -> list[str]:

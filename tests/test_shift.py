@@ -93,6 +93,12 @@ def test_gradients_are_those_of_conv2d():
     torch.testing.assert_close(ours, theirs)
 
 
+def test_dtype_under_autocast_is_that_of_conv2d():
+    f, weight, bias = torch.randn(1, 2, 7, 7), torch.randn(3, 2, 3, 3), torch.randn(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert decomposed_conv2d(f, weight, bias).dtype == F.conv2d(f, weight, bias).dtype
+
+
 def test_small_example_by_hand():
     maps = pointwise_maps(small_map(), small_kernel())
     g = shift_and_sum(maps, 3)[0, 0]

@@ -38,7 +38,7 @@ from acmix_edu.training import (
 from acmix_edu.training.__main__ import main
 from acmix_edu.training.data import Data
 from acmix_edu.training.network import CONTROLS, OnePath
-from acmix_edu.training.released import command
+from acmix_edu.training.released import command, export
 
 ROOT = Path(__file__).parent.parent
 SMALL = Plan(data="digits", epochs=2, batch_size=8)
@@ -321,6 +321,20 @@ def test_the_command_trains_logs_and_exports(tmp_path, capsys):
         released("w", tmp_path)
 
 
+def test_an_export_that_fails_leaves_the_weights_and_what_is_said_of_them(tmp_path, monkeypatch):
+    one, other = (Network("conv3x3", 2, seed) for seed in (0, 1))
+    export(tmp_path / "w.safetensors", one, Plan(arm="conv3x3"), [{}])
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        export(tmp_path / "w.safetensors", other, Plan(arm="conv3x3"), [{}])
+    same(released("w", tmp_path), one)
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_a_finished_checkpoint_still_gives_its_log(tmp_path):
     arguments = ["--data", "texture", "--arm", "conv3x3", "--epochs", "1", "--batch-size", "64",
                  "--checkpoint", str(tmp_path / "run.pt"), "--log-file"]  # fmt: skip
@@ -360,6 +374,11 @@ def test_a_plan_is_made_of_plain_numbers_and_names(tmp_path):
                              ("batch_size", 0, ValueError)):  # fmt: skip
         with pytest.raises(error, match=f"{name} must be"):
             replace(SMALL, **{name: bad})
+
+
+def test_a_seed_that_cannot_be_used_is_named():
+    with pytest.raises(SystemExit, match="error: seed must be at least 0, but -1 came"):
+        main(["--seed", "-1"])
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--lr", "nan"], ["--arm", "swin"]])

@@ -132,16 +132,19 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
             parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
             return torch.cat([_attend(*part, bias) for part in parts], dim)
     if forward_ad._current_level >= 0:  # for which PyTorch's has no rule
-        return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + bias, -1) @ v
+        return torch.softmax(q / math.sqrt(q.shape[-1]) @ k.mT + bias, -1) @ v
     if not (is_recorded() or torch.compiler.is_compiling()):
         for f in (f for f in (q, k, v) if f.requires_grad):
             f.register_hook(_say_that_gradients_end)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def _say_that_gradients_end(grad: torch.Tensor) -> None:
-    """PyTorch's attention cannot be differentiated twice: let our message be the first."""
-    if grad.requires_grad:
+def _say_that_gradients_end(grad: torch.Tensor | None) -> None:
+    """PyTorch's attention cannot be differentiated twice: say so before it does.
+
+    Under ``torch.func`` its own message is the first; a gradient that nobody needs is None.
+    """
+    if grad is not None and grad.requires_grad:
         grad.register_hook(no_second_gradients)
 
 

@@ -95,7 +95,6 @@ def check_files(options: dict) -> None:
 def main(arguments: list[str] | None = None) -> None:
     options = vars(parser().parse_args(arguments))
     torch.set_num_threads(1)
-    plan = Plan(**{f.name: options[f.name] for f in fields(Plan)})
     started = time.perf_counter()
 
     def report(records: list[dict]) -> None:
@@ -104,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_log(options["log_file"], records)
 
     try:
+        plan = Plan(**{f.name: options[f.name] for f in fields(Plan)})
         check_files(options)
         network, records = train(plan, options["checkpoint"], report)
         if int(os.environ.get("RANK", 0)) == 0:

@@ -36,10 +36,15 @@ def export(file: str | Path, network: Network, plan: Plan, records: list[dict]) 
 def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
     """Write a module's weights, and a JSON with ``about``, SHA-256, size and the rest."""
     state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_whole(file, lambda temporary: temporary.write_bytes(library().torch.save(state)))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    about = {**about, "sha256": sha256, "bytes": file.stat().st_size, **rest}
-    file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    raw = library().torch.save(state)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    text = json.dumps({**about, "sha256": sha256, "bytes": len(raw), **rest}, indent=1) + "\n"
+
+    def write_both(temporary: Path) -> None:  # what fails leaves the old ones, which agree
+        temporary.write_text(text, encoding="utf-8")
+        write_whole(file, lambda other: other.write_bytes(raw))
+
+    write_whole(file.with_suffix(".json"), write_both)
 
 
 def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:

@@ -1,6 +1,5 @@
 """Training: the tasks are what they say, runs repeat, stop, go on, and split over processes."""
 
-import itertools
 import json
 import os
 import shlex
@@ -510,9 +509,9 @@ def test_the_trained_denoiser_reaches_what_is_recorded():
 
 def test_the_comparison_of_denoisers_is_whole_and_of_the_released_one_true():
     compared = json.loads((ROOT / "acmix_edu/weights/denoise.json").read_text())["compared"]
-    assert [(run["arm"], run["rate"], run["seed"]) for run in compared] == list(
-        itertools.product(denoise.COMPARED, denoise.RATES, denoise.SEEDS)
-    )
+    made = [(run["arm"], run["rate"], run["seed"]) for run in compared]
+    assert made == list(denoise.to_train(compared)) and len(made) == 9 * (4 * 3 + 10)
+    assert denoise.best_rate(compared, denoise.RELEASED) == denoise.RATE
     place = {"arm": denoise.RELEASED, "rate": denoise.RATE, "seed": 0}
     (told,) = (run for run in compared if place.items() <= run.items())
     denoiser = trained_denoiser()

@@ -5,8 +5,8 @@ it writes the weights, what they reach, and the film of their training.
 
 The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the
 operator under test from 4 to 16 channels, a 1×1 convolution to 3 colours. It trains on crops of
-two photographs; the third, the flower, is held out. Every operator is trained at three rates with
-three seeds; :func:`best_rate` chooses one of them on the photographs of training. With it seven
+two photographs; the third, the flower, is held out. Every operator is trained at four rates with
+three seeds; :func:`best_rate` chooses one of them on the photographs of training. With it ten
 fresh seeds are trained, and compared on the flower.
 """
 
@@ -31,23 +31,30 @@ from acmix_edu.training.released import FILM, WEIGHTS, library, write
 
 SIDE, NOISE = 48, 0.1
 STEPS, BATCH, RATE = 1000, 2, 0.02
-RATES = (RATE / 4, RATE, 4 * RATE)
+RATES = (RATE / 16, RATE / 4, RATE, 4 * RATE)
 
 
 def _wide(before: int, planes: int, window: int) -> nn.Conv2d:
     return nn.Conv2d(before, planes, window, padding=window // 2)
 
 
+def _deep(before: int, planes: int, window: int) -> nn.Sequential:
+    """As many 3×3 convolutions as see what one window sees, with ReLUs between them."""
+    first, *others = [_wide(planes if n else before, planes, 3) for n in range(window // 2)]
+    return nn.Sequential(first, *(part for conv in others for part in (nn.ReLU(), conv)))
+
+
 OPERATORS = ARMS | {  # as wide as the window of attention
     "conv7x7": _wide,
     "relu7x7": lambda *sizes: nn.Sequential(_wide(*sizes), nn.ReLU()),
+    "three3x3": _deep,
 }
-COMPARED = ("conv3x3", "conv7x7", "relu7x7", "convolution", "attention", "acmix", "lost-init",
-            "small-beta")  # fmt: skip
+COMPARED = ("conv3x3", "conv7x7", "relu7x7", "three3x3", "convolution", "attention", "acmix",
+            "lost-init", "small-beta")  # fmt: skip
 RELEASED = "small-beta"
 FILMED = ("acmix", "lost-init", "small-beta")
 FRAMES = 40
-SEEDS, FRESH = range(3), range(3, 10)
+SEEDS, FRESH = range(3), range(3, 13)
 
 
 def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -149,7 +156,8 @@ def train_denoiser(
     projections to q and k: attention starts almost even, and would stay so for long.
 
     Args:
-        arm: a name from ``ARMS``, or "conv7x7", or "relu7x7", which has a ReLU after it.
+        arm: a name from ``ARMS``, or "conv7x7", "relu7x7", which has a ReLU after it, or
+            "three3x3", with ReLUs between its three convolutions.
         seed: of weights, crops and noise.
         rate: Adam's, at the start.
         steps: of two crops each.
@@ -246,8 +254,8 @@ def release(denoiser: nn.Sequential, runs: list[dict], compared: list[dict]) -> 
     write(WEIGHTS / "denoise.safetensors", denoiser, about, rest)
 
 
-def _to_train(compared: list[dict]) -> Iterator[tuple[str, float, int]]:
-    """Every arm, rate and seed; the fresh seeds by what the runs before them reached."""
+def to_train(compared: list[dict]) -> Iterator[tuple[str, float, int]]:
+    """Yield every arm, rate and seed; fresh seeds at the rate that ``compared`` has by then."""
     for arm in COMPARED:
         yield from itertools.product([arm], RATES, SEEDS)
         yield from itertools.product([arm], [best_rate(compared, arm)], FRESH)
@@ -257,7 +265,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
     cameras, runs, compared = {arm: _Camera() for arm in FILMED}, [], []
-    for arm, rate, seed in _to_train(compared):
+    for arm, rate, seed in to_train(compared):
         watch = {"watch": cameras[arm]} if arm in FILMED and (rate, seed) == (RATE, 0) else {}
         denoiser = train_denoiser(arm, seed, rate, **watch)
         compared.append({"arm": arm, "rate": rate, "seed": seed,

@@ -186,6 +186,19 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+@EVERYWHERE
+def test_fits_with_large_text(open_page, server, path, name):
+    """Twice as large as usual, at widths of a desk, a tablet and a phone."""
+    page = open_page(viewport={"width": 1280, "height": 800})
+    shown = visit(page, f"{server}/{path}.html", name)
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    for width in (1280, 640, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate(TWO_FRAMES)
+        inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
+        assert inner <= outer, f"{inner - outer} px too wide at {width} px"
+
+
 # The labels of boxes that need a second line.
 BROKEN = """(root) => [...root.querySelectorAll(".toggle span")].filter((label) =>
   label.offsetHeight > 1.5 * parseFloat(getComputedStyle(label).lineHeight))

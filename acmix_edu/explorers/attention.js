@@ -265,7 +265,7 @@ function mark(map, { box, pixel, keyPixel, v }, kinds, corner = [0, 0]) {
 }
 
 function drawHeads(view, now) {
-  const { rows, columns, corner } = now.around, [top, left] = corner;
+  const { rows, columns, corner } = now.around, [top, left] = corner, count = now.keys.pixels.length;
   view.heads.forEach((map, n) => {
     const entropy = entropyFraction(now.weights[n]), end = extent(now.sums[n])[1];
     map.draw(cutOut(now.sums[n], now.around, view.sizes), rows, columns, 0, end, AMOUNT);
@@ -281,7 +281,8 @@ function drawHeads(view, now) {
   });
   view.legend.replaceChildren("Weights, head by head, in the orange frame:",
     scaleBar(0, 1, AMOUNT, { say: (n) => (n ? "the head's largest" : "0") }),
-    `Entropy 1: all ${now.keys.pixels.length} keys weigh the same; 0: one has all.`);
+    count > 1 ? `Entropy 1: all ${count} keys weigh the same; 0: one has all.`
+      : "Entropy 0: one key has all.");
 }
 
 // Numbers on the cells of a map, where they are large enough to be read.
@@ -368,7 +369,7 @@ function draw(model, view) {
   drawCells(view, now);
   drawCounts(view, now);
   drawValues(view, now);
-  const isTwice = different < keys.pixels.length;
+  const count = keys.pixels.length, isTwice = different < count;
   view.maps.counts.box.hidden = !isTwice;
   view.controls.kernel_att.input.disabled = now.mode === "whole image";
   view.controls.dilation.input.disabled = now.mode !== "window";
@@ -377,7 +378,7 @@ function draw(model, view) {
   mark(view.picture, now, ["attention", "here", "key"]);
   view.picture.say(`The picture; pixel ${tuple(pixel)} asks`,
     `Black: query ${tuple(pixel)}. Magenta: key ${tuple(now.keyPixel)}.`);
-  view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${keys.pixels.length} keys`
+  view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${count} ${count > 1 ? "keys" : "key"}`
     + (isTwice ? `, ${different} different pixels` : "");
   view.scale.textContent = "The largest score counts as 0"
     + `${extent(now.scores)[0] < -99.5 ? "; below −99 there is no number" : ""}. Weights are in %. `

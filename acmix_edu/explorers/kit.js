@@ -62,7 +62,8 @@ export function button(text, press, attributes = {}) {
 }
 
 // Buttons that step a slider back and forth, and play it to its end, a step every `pause`
-// milliseconds; any other use of the slider or the buttons stops it. `send(value)` sets the trait.
+// milliseconds; any other use of the slider or the buttons stops it, and so does hiding the page.
+// `send(value)` sets the trait.
 export function player({ input, read }, send, pause = 700) {
   let timer = 0;
   const to = (value) => send(clamp(value, Number(input.min), Number(input.max)));
@@ -70,6 +71,7 @@ export function player({ input, read }, send, pause = 700) {
   const stop = () => {
     clearInterval(timer);
     timer = 0;
+    document.removeEventListener("visibilitychange", stop);
     play.textContent = "▶ Play";
     play.setAttribute("aria-label", "Play");
   };
@@ -83,6 +85,7 @@ export function player({ input, read }, send, pause = 700) {
     if (read() >= Number(input.max)) to(Number(input.min));
     left = read();
     timer = setInterval(go, pause);
+    document.addEventListener("visibilitychange", stop);
     play.textContent = "❚❚ Pause";
     play.setAttribute("aria-label", "Pause");
   };
@@ -450,42 +453,45 @@ function wayBack() {
 }
 
 // Follow the address and the links on the page, and keep the state in the address where it is
-// ours to write: Jupyter's belongs to Jupyter. Returns how to let go.
+// ours to write: Jupyter's belongs to Jupyter. Each entry of the browser's history holds the state,
+// too: so Back and Reload restore it, and leave the page where the reader was. An anchor stays in
+// the address until the explorer is changed again. Returns how to let go.
 function followAddress(model, root, accepts, setTraits, back) {
   const name = model.get("name"), start = model.get("start"), traits = Object.keys(start);
   const values = () => Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
-  const note = () => history.replaceState({ ...history.state, [name]: values() }, "");
-  const set = (hash, kept) => {
-    const given = readAddress(hash, name, start);
-    if (!given) return false;
+  const note = (address) =>
+    history.replaceState({ ...history.state, [name]: values() }, "", address);
+  const set = (given, kept) => {
     const good = Object.entries(given).filter(([trait, value]) => accepts(trait, value));
     save(model, { ...start, ...kept });
     setTraits(Object.fromEntries(good));
     return good;
   };
-  const show = (hash, kept) => {
-    const good = set(hash, kept);
-    if (good) requestAnimationFrame(() => bringIntoView(root, good));
-    return good;
+  const show = (given, kept) => {
+    const good = set(given, kept);
+    requestAnimationFrame(() => bringIntoView(root, good));
   };
+  const anchor = () => (location.hash.includes(":") ? "" : location.hash);
   const write = () => {
     const { pathname, search, hash } = location;
-    const wanted = writeAddress(hash, name, values(), start);
-    const anchor = hash.includes(":") ? "" : hash;
-    if (wanted !== hash) history.replaceState(null, "", pathname + search + (wanted || anchor));
+    note(pathname + search + (writeAddress(hash, name, values(), start) || anchor()));
   };
   let timer = 0;
   const later = () => { clearTimeout(timer); timer = setTimeout(write, 250); };
+  const noted = () => history.state?.[name];
+  const named = () => readAddress(location.hash, name, start);
   const arrived = () => {
-    const left = history.state?.[name];  // the state in which a link was followed from or to here
-    if (left) save(model, left);
-    else if (!set(location.hash)) later();
+    if (noted()) set(noted()); else if (named()) show(named());
+    if (!anchor()) return later();
+    clearTimeout(timer);
+    note();
   };
   const clicked = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     const link = event.target.closest?.("a[href*='#']");
     const hash = link?.getAttribute("href").replace(/^[^#]*/, "");
-    if (!hash || !readAddress(hash, name, start)) return;
+    const given = hash && readAddress(hash, name, start);
+    if (!given) return;
     event.preventDefault();
     const goes = model.address && location.hash !== hash;
     if (goes) {
@@ -493,18 +499,15 @@ function followAddress(model, root, accepts, setTraits, back) {
       location.hash = hash;  // now: Firefox would follow the link, and note where, after the scroll
     }
     const chosen = Object.entries(values()).filter(([, at]) => Array.isArray(at) && isPlace(at));
-    show(hash, Object.fromEntries(chosen));
-    if (goes) {
-      note();
-      later();
-    }
+    show(given, Object.fromEntries(chosen));
+    if (goes) note();
     back.from(link);
   };
   document.addEventListener("click", clicked, true);
   if (!model.address) return () => document.removeEventListener("click", clicked, true);
   window.addEventListener("hashchange", arrived);
   for (const trait of traits) model.on(`change:${trait}`, later);
-  show(location.hash);
+  if (noted() || named()) arrived();
   return () => {
     clearTimeout(timer);
     document.removeEventListener("click", clicked, true);

@@ -106,8 +106,8 @@ function controls(model, { sizes, d }) {
   const start = model.get("start"), { presets } = sizes;
   const sizesOf = Object.values(model.get("rates")).flat().map(Math.abs);
   const span = Math.max(2, Math.ceil(Math.max(...sizesOf)));
-  const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span,
-    step: 0.01, say: (value) => written(value.toFixed(2)) }),
+  const say = (value) => written(Number(value.toFixed(2)).toFixed(2));
+  const rate = (name, label) => ({ ...slider({ name, label, min: -span, max: span, step: 0.01, say }),
     accept: (value) => Math.abs(value) <= span });  // a trained rate lies between two steps
   const index = (name, label, count) => slider({ name, label, min: 0, max: count - 1 });
   const sizesConv = [...new Set([...KERNELS_CONV, sizes.kernel_conv])].sort((a, b) => a - b);

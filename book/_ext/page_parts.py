@@ -121,6 +121,16 @@ def finish_pages(app, exception):
         page.write_text(html, "utf-8")
     for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
         script.unlink()
+    keep_state(Path(app.outdir, "_static", "sphinx_highlight.js"))
+
+
+def keep_state(script: Path):
+    """Let Sphinx's script, which takes search words out of the address, keep the history's state.
+
+    The explorers note there how the reader left them.
+    """
+    text = script.read_text("utf-8")
+    script.write_text(text.replace("replaceState({}", "replaceState(history.state"), "utf-8")
 
 
 def unused_scripts(page: Path, html: str) -> list[str]:

@@ -105,19 +105,41 @@
       start(entry.target)), { rootMargin: "100%" });
 
   function start(place) {
+    const script = waiting.get(place);
     near.unobserve(place);
-    if (waiting.has(place)) show(waiting.get(place));
     waiting.delete(place);
+    return script && show(script);
   }
 
-  const startAll = () => [...waiting.keys()].forEach(start);
+  const startAll = () => Promise.all([...waiting.keys()].map(start));
   const startNamed = () => { if (location.hash.includes(":")) startAll(); };
+  // Explorers follow the links to them: where some have not started, the click waits until they have.
+  async function startFirst(event) {
+    const link = event.target.closest?.("a[href^='#'][href*=':']");
+    const isOther = event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+    if (!link || isOther || !waiting.size) return;
+    event.preventDefault();
+    event.stopPropagation();
+    await startAll();
+    requestAnimationFrame(() => requestAnimationFrame(() => link.click()));  // they have been drawn
+  }
+
+  addEventListener("click", startFirst, true);
   addEventListener("hashchange", startNamed);
   addEventListener("beforeprint", startAll);
   startNamed();
+
   for (const place of waiting.keys()) {
     const message = place.querySelector(".explorer-message");
     if (message) message.textContent = "This explorer starts when it comes into view.";
     near.observe(place);
   }
+
+  // After Reload and Back the browser looks for the reader's line by counting from the top: so an
+  // explorer that has not started has the height that it had when the page was left.
+  const places = [...document.querySelectorAll(".explorer")], kept = `heights ${location.pathname}`;
+  addEventListener("pagehide", () => sessionStorage.setItem(kept,
+    JSON.stringify(places.map((place) => place.offsetHeight))));
+  JSON.parse(sessionStorage.getItem(kept) ?? "[]").forEach((height, n) =>
+    places[n]?.style.setProperty("--height", `${height}px`));
 })();

@@ -186,6 +186,19 @@ def test_fits(open_page, server, path, name, theme):
     assert unnamed == []
 
 
+@EVERYWHERE
+def test_fits_with_large_text(open_page, server, path, name):
+    """Twice as large as usual, at widths of a desk, a tablet and a phone."""
+    page = open_page(viewport={"width": 1280, "height": 800})
+    shown = visit(page, f"{server}/{path}.html", name)
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    for width in (1280, 640, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate(TWO_FRAMES)
+        inner, outer = shown.root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
+        assert inner <= outer, f"{inner - outer} px too wide at {width} px"
+
+
 # The labels of boxes that need a second line.
 BROKEN = """(root) => [...root.querySelectorAll(".toggle span")].filter((label) =>
   label.offsetHeight > 1.5 * parseFloat(getComputedStyle(label).lineHeight))
@@ -340,6 +353,74 @@ def test_the_way_back_to_the_text(open_page, server, width):
     page.go_forward()
     page.evaluate(SETTLED)
     assert budget.state() == state
+
+
+def test_back_undoes_a_link_whatever_another_explorer_does(page, server):
+    page.goto(f"{server}/book/03_depthwise.html")
+    page.evaluate(OPEN_ANSWERS)
+    grouped, film = Shown(page, "grouped"), Shown(page, "film")
+    page.locator("main a[href='#grouped:dims=2']").click()
+    film.click_track("moment")
+    for go, dims in ((page.go_back, 1), (page.go_forward, 2), (page.go_back, 1)):
+        page.wait_for_timeout(500)  # the address is written a little later
+        go()
+        page.wait_for_timeout(500)
+        assert grouped.state()["dims"] == dims
+
+
+def test_a_link_to_an_explorer_that_has_not_started(page, server):
+    page.goto(f"{server}/book/05_acmix.html")
+    page.evaluate(OPEN_ANSWERS)
+    link = page.locator("main a[href='#mixing:preset=lost-init']")
+    link.scroll_into_view_if_needed()
+    mixing = page.locator(".acmix-explorer.mixing")
+    assert mixing.count() == 0
+    link.click()
+    mixing.get_by_role("button", name="Back to the text").wait_for()
+    assert mixing.evaluate("(root) => root.model.get('preset')") == "lost-init"
+    page.go_back()
+    page.evaluate(SETTLED)
+    assert mixing.evaluate("(root) => root.model.get('preset')") != "lost-init"
+    assert link.evaluate(LINK_IN_WINDOW)
+
+
+TOP = "(node) => Math.round(node.getBoundingClientRect().top)"
+
+
+@pytest.mark.parametrize("again", ["reload", "another page and back", "reload at a section"])
+def test_the_readers_place_is_kept(page, server, again):
+    """What was set in an explorer comes back, and the window stays at the line that was read."""
+    page.goto(f"{server}/book/06_resnet.html")
+    budget = Shown(page, "budget")
+    budget.click_track("channels")
+    page.wait_for_timeout(500)
+    state, place = budget.state(), page.locator("#exercises")
+    place.evaluate("(node) => node.scrollIntoView({ behavior: 'instant' })")
+    if "section" in again:
+        page.locator("a[href='#exercises']").first.evaluate("(link) => link.click()")
+        page.wait_for_timeout(500)
+        assert page.url.endswith("#exercises")
+    top = place.evaluate(TOP)
+    if "back" in again:
+        page.goto(f"{server}/book/glossary.html")
+        page.go_back()
+    else:
+        page.reload()
+    page.wait_for_timeout(1500)  # for what would scroll
+    assert abs(place.evaluate(TOP) - top) <= 2
+    assert Shown(page, "budget").state() == state
+    budget.click_track("side")
+    page.wait_for_timeout(500)
+    assert "#budget:" in page.url and "exercises" not in page.url
+
+
+def test_a_hidden_page_stops_the_player(page, tmp_path):
+    page.goto(write_page(made("film"), tmp_path / "page.html"))
+    play = Shown(page, "film").root.locator(".play")
+    play.click()
+    assert "Pause" in play.inner_text()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert "Play" in play.inner_text()
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,13 @@ def test_a_link_leaves_the_chosen_pixel(page, server):
     assert shown.state() == start
 
 
+def test_a_rate_that_is_nearly_zero_has_no_sign(page, server):
+    page.goto(f"{server}/book/05_acmix.html#mixing:alpha=-0.001&beta=-0.006")
+    control = Shown(page, "mixing").control
+    said = [control(name).get_attribute("aria-valuetext") for name in ("alpha", "beta")]
+    assert said == ["0.00", "−0.01"]
+
+
 def test_chapter_5_starts_open(chapter):
     assert chapter.state()["more"] is True and MORE["maps"] <= seen(chapter)["maps"]
     chapter.control("more").press("Space")

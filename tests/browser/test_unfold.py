@@ -87,6 +87,11 @@ def close(text, value, digits=2):
     return number(text) == pytest.approx(value, **allowed) and "e" not in text
 
 
+def near(text, value):
+    """Whether the text, which may have an exponent and two digits, is the value."""
+    return number(text) == pytest.approx(value, rel=0.06 if "e" in text else 0.006, abs=6e-4)
+
+
 # Notes and outlined cells by map, the cells of the kernel, and single lines.
 READ = (
     f"(root) => {{ {SAID}"
@@ -176,12 +181,9 @@ def check_line(line, wanted):
     assert shown == (wanted.k == 7)
     if shown and len(wanted.x[0]) == 1:
         texts = re.search(r": (\S+) × (\S+) = (\S+)\. Sum", line).groups()
-        for text, value in zip(texts, (weights[t], window[t], products[t]), strict=True):
-            assert number(text) == pytest.approx(
-                value, rel=0.06 if "e" in text else 0.006, abs=6e-4
-            )
+        assert all(map(near, texts, (weights[t], window[t], products[t])))
     elif shown:
-        assert close(re.search(r"the product is (\S+)\. Sum", line)[1], products[t], 3)
+        assert near(re.search(r"the product is (\S+)\. Sum", line)[1], products[t])
     sums = re.findall(r": (\S+?)[,.](?= |$)", line)
     wanted_sums = [sum(products[: wanted.step]), sum(products)]
     for text, value in zip(sums, wanted_sums[-len(sums) :], strict=True):

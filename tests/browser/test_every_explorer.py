@@ -378,8 +378,9 @@ def test_a_link_to_an_explorer_that_has_not_started(page, server):
     link.click()
     mixing.get_by_role("button", name="Back to the text").wait_for()
     assert mixing.evaluate("(root) => root.model.get('preset')") == "lost-init"
+    page.wait_for_timeout(400)  # the address follows
     page.go_back()
-    page.evaluate(SETTLED)
+    page.wait_for_timeout(400)
     assert mixing.evaluate("(root) => root.model.get('preset')") != "lost-init"
     assert link.evaluate(LINK_IN_WINDOW)
 

@@ -1,7 +1,8 @@
 r"""What each stage costs: parameters, multiply-adds and activations, by formula.
 
 One multiply-add is one multiplication with its addition (a "FLOP" in most papers' tables).
-Activations are the numbers that a stage writes, in the unfold form, for a batch of one.
+Activations are the numbers of a stage's results, windows and weights, in the unfold form, for a
+batch of one; sums and copies in between are not counted.
 """
 
 from dataclasses import dataclass, replace
@@ -187,8 +188,8 @@ def model_cost(
     Only what is called is counted: no layers of other kinds, nor the Linear that
     ``nn.MultiheadAttention`` holds. A copy of the network runs once on the meta device, where
     nothing is computed, to learn the sizes. As in the tables of most papers, multiply-adds are
-    those of convolutions, linear layers and attention; batch norm counts its parameters only. A
-    subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
+    those of convolutions, linear layers and attention; batch norm counts its parameters and what
+    it writes. A subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
 
     Args:
         model: takes ``[1, channels, height, width]``. It is left as it is.

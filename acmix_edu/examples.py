@@ -12,7 +12,7 @@ from acmix_edu.checks import floating, whole_number
 
 
 def small_map() -> torch.Tensor:
-    """Return the 5×5 map that goes through all chapters, ``[1, 1, 5, 5]``: a bright corner."""
+    """Return the 5×5 map that goes through chapters 1 to 8, ``[1, 1, 5, 5]``: a bright corner."""
     return torch.tensor(
         [[[[0, 0, 0, 0, 0],
            [0, 9, 9, 9, 0],

@@ -21,9 +21,9 @@ def multiplicity(
     &\text{reflection takes } p \text{ to } y \,\} \\
     &R = \lfloor k/2 \rfloor \end{aligned}$$
 
-    It is 1 inside, 2 near the border, 0 for what the window does not hold, and more than 2 on a
-    line of RD + 1 pixels or fewer; each row adds up to k. It is not symmetric at the border:
-    there i and y do not change places.
+    It is 1 inside, 1 or 2 near the border (2 somewhere, below D = 3), and 0 for what the window
+    does not hold. Only on a line of RD + 1 pixels or fewer it may be more than 2. Each row adds up
+    to k. It is not symmetric at the border: there i and y do not change places.
 
     Args:
         size: H, the length of the line.

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+ATTENTION, CONVOLUTION, BOTH = "#b5651d", "#1f7a8c", "#7b3fa0"  # those of the explorers
+CONVOLUTIONS = ("conv3x3", "conv7x7", "relu7x7", "three3x3", "convolution")  # no attention
 
 
 def _array(f) -> np.ndarray:
@@ -103,3 +105,27 @@ def mark_window(axis, i: int, j: int, kernel_size: int, color="orange") -> None:
         axis.add_patch(
             plt.Rectangle((j - half, i - half), 2 * half, 2 * half, fill=False, ec=color, lw=width)
         )
+
+
+def show_seeds(axis, values: dict, colours: dict) -> None:
+    """Draw a row for each arm: a dot for each of its seeds, and a stroke at their mean.
+
+    Args:
+        values: by arm, the numbers of its seeds; the first arm is drawn at the top.
+        colours: by arm; ``path_colours`` gives them.
+    """
+    for row, (arm, seeds) in enumerate(values.items()):
+        axis.plot(seeds, [row] * len(seeds), "o", color=colours[arm], ms=5, alpha=0.5)
+        axis.plot(np.mean(seeds), row, "k|", ms=13, mew=2)
+    axis.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.4, -0.6))
+
+
+def path_colours(arms) -> dict:
+    """Return each arm's colour: attention alone, a convolution alone, or both paths.
+
+    Example:
+        >>> path_colours(["attention", "conv3x3"])
+        {'attention': '#b5651d', 'conv3x3': '#1f7a8c'}
+    """
+    alone = {"attention": ATTENTION} | dict.fromkeys(CONVOLUTIONS, CONVOLUTION)
+    return {arm: alone.get(arm, BOTH) for arm in arms}

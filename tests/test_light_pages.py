@@ -69,6 +69,10 @@ def test_browsers_are_told_which_lone_letters_stand_upright():
     assert [italic(letter) for letter in "xhWα∞"] == ["𝑥", "ℎ", "𝑊", "𝛼", "∞"]
 
 
+def test_a_brace_is_told_to_lie_under_its_formula():
+    assert mathml(r"\underbrace{a}_b").count('accentunder="true"') == 1
+
+
 @pytest.mark.parametrize(
     ("tex", "said"),
     [

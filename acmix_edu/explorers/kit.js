@@ -452,6 +452,14 @@ function wayBack() {
   return { box: element("div", { class: "way-back" }, back), from, release: () => sight.disconnect() };
 }
 
+// Back has put the page where it was when the link was clicked, with the height that the explorer has
+// now: what is drawn next must not move it.
+function stay() {
+  const { style } = document.documentElement;
+  style.overflowAnchor = "none";
+  setTimeout(() => (style.overflowAnchor = ""), 300);
+}
+
 // Follow the address and the links on the page, and keep the state in the address where it is
 // ours to write: Jupyter's belongs to Jupyter. Each entry of the browser's history holds the state,
 // too: so Back and Reload restore it, and leave the page where the reader was. An anchor stays in
@@ -481,7 +489,7 @@ function followAddress(model, root, accepts, setTraits, back) {
   const noted = () => history.state?.[name];
   const named = () => readAddress(location.hash, name, start);
   const arrived = () => {
-    if (noted()) set(noted()); else if (named()) show(named());
+    if (noted()) { stay(); set(noted()); } else if (named()) show(named());
     if (!anchor()) return later();
     clearTimeout(timer);
     note();

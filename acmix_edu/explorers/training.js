@@ -12,6 +12,11 @@ const CHARTS = {
 };
 const OF_RUNS = ["test_accuracy", "loss"];
 const FULL = ["share", "entropy"];  // fractions: their charts go from 0 to 1
+const PATHS = { conv3x3: "Conv", convolution: "Conv", attention: "Att" };  // others have both
+
+const percent = (part) => `${(100 * part).toFixed(1)} %`;
+const tenths = (part) => `${Math.round(100 * part)} %`;
+const sayer = (measure) => (measure === "test_accuracy" ? percent : figure);
 
 // ---- From records to lines ------------------------------------------------------------------
 
@@ -19,14 +24,17 @@ const FULL = ["share", "entropy"];  // fractions: their charts go from 0 to 1
 const meanOf = (values) =>
   (values.includes(null) ? null : values.reduce((sum, value) => sum + value, 0) / values.length);
 
+// What the arm's colour and dashes follow from: what it has, and whether it is the one beside.
+const kindOf = (arm, isBeside) => `kind${PATHS[arm] ?? "Both"}${isBeside ? " beside" : ""}`;
+
 // The lines of a chart: { label, kind, seeds: [[value by epoch]] }.
 function linesOf({ arms }, measure, arm, beside) {
   if (OF_RUNS.includes(measure)) {
-    return [...new Set([arm, beside])].map((name, n) =>
-      ({ label: name, kind: n, seeds: arms[name].map((run) => run[measure]) }));
+    return [...new Set([arm, beside])].map((name, n) => ({ label: name,
+      kind: kindOf(name, n === 1), seeds: arms[name].map((run) => run[measure]) }));
   }
   return arms[arm][0][measure].map((_, layer) => ({ label: `layer ${layer + 1}`,
-    kind: `Layer${layer + 1}`, seeds: arms[arm].map((run) => run[measure][layer]) }));
+    kind: `kindLayer${layer + 1}`, seeds: arms[arm].map((run) => run[measure][layer]) }));
 }
 
 // Accuracies are drawn from the tenth below chance, and below all that was recorded, to 1.
@@ -56,20 +64,21 @@ function chart(measure, pick) {
     element("div", { class: "plot" }, element("div", { class: "ends" }, top, bottom), svg, level,
       element("div", { class: "along" }, element("span", {}, "0"), end)), note);
   draggable(svg, pick);
-  return { box, svg, top, bottom, end, level, note };
+  return { box, svg, top, bottom, end, level, note, say: sayer(measure) };
 }
 
-function drawChart({ svg, top, bottom, end, level, note }, lines, [low, high], epoch, last, chance) {
+function drawChart(view, lines, [low, high], epoch, last, chance) {
+  const { svg, top, bottom, end, level, note, say } = view;
   const y = (value) => 100 * (1 - (value - low) / (high - low));
   const x = (n) => (100 * n) / last;
   const d = (values) => values.slice(0, epoch + 1).map((value, n) => (value === null ? ""
     : `${n && values[n - 1] !== null ? "L" : "M"}${x(n)} ${y(value)}`)).join("");
   const dot = (values) => (values[epoch] === null ? "" : spot(x(epoch), y(values[epoch])));
   const paths = lines.flatMap(({ kind, seeds }) => [
-    ...seeds.map((values) => element("path", { d: dot(values), class: `dot kind${kind}` })),
-    ...seeds.map((values) => element("path", { d: d(values), class: `seed kind${kind}` })),
+    ...seeds.map((values) => element("path", { d: dot(values), class: `dot ${kind}` })),
+    ...seeds.map((values) => element("path", { d: d(values), class: `seed ${kind}` })),
     element("path", { d: d(seeds[0].map((_, n) => meanOf(seeds.map((s) => s[n])))),
-      class: `mean kind${kind}` })]);
+      class: `mean ${kind}` })]);
   level.hidden = chance === undefined;
   level.style.setProperty("--at", (y(chance) + 4) / 108);
   const dotted = level.hidden ? []
@@ -78,13 +87,13 @@ function drawChart({ svg, top, bottom, end, level, note }, lines, [low, high], e
   svg.setAttribute("viewBox", "0 -4 100 108");  // room above and below the lines
   svg.replaceChildren(...dotted, ...paths, cursor);
   [top.textContent, bottom.textContent] = [high, low].map((end) =>
-    written(Number(end.toPrecision(3))));
+    (say === percent ? tenths(end) : written(Number(end.toPrecision(3)))));
   end.textContent = `epoch ${last}`;
   const said = lines.map(({ label, kind, seeds }) => {
     const values = seeds.map((s) => s[epoch]), mean = meanOf(values);
     const said = mean === null ? "none yet"
-      : `${figure(mean)} (${figure(Math.min(...values))} … ${figure(Math.max(...values))})`;
-    return element("span", { class: "entry" }, element("span", { class: `key kind${kind}` }),
+      : `${say(mean)} (${say(Math.min(...values))} … ${say(Math.max(...values))})`;
+    return element("span", { class: "entry" }, element("span", { class: `key ${kind}` }),
       ` ${label}: ${said}`);
   });
   note.replaceChildren(...said);
@@ -96,7 +105,7 @@ function raceOf(names, choose) {
   const title = element("div", { class: "title" }, "Test accuracy of every arm, a dot for each seed");
   const [low, chance] = ["low", "chance"].map((name) => element("span", { class: name }));
   const scale = element("div", { class: "arm-scale" }, low, element("div", {}, chance),
-    element("span", {}, "1"));
+    element("span", {}, "100 %"));
   const rows = names.map((name) => {
     const svg = element("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none",
       "aria-hidden": "true" });
@@ -122,16 +131,16 @@ function stacked(places) {
 function drawRace({ rows, ...scale }, task, { arm, beside, epoch }) {
   const { arms, chance } = task, low = lowest(task);
   const x = (value) => (100 * (value - low)) / (1 - low);
-  scale.low.textContent = low;
+  scale.low.textContent = tenths(low);
   scale.chance.textContent = "chance";
   scale.chance.style.left = `${x(chance)}%`;
   for (const { name, row, svg, value } of rows) {
     const seeds = arms[name].map((run) => run.test_accuracy[epoch]), places = seeds.map(x);
     const heights = stacked(places);
-    const kind = { [beside]: "kind1", [arm]: "kind0" }[name] ?? "other";
+    const kind = kindOf(name, false) + ([arm, beside].includes(name) ? "" : " other");
     svg.replaceChildren(element("path", { d: `M${x(chance)} 0V10`, class: "chance" }),
       ...places.map((at, n) => element("path", { d: spot(at, heights[n]), class: `dot ${kind}` })));
-    value.textContent = figure(meanOf(seeds));
+    value.textContent = percent(meanOf(seeds));
     row.setAttribute("aria-pressed", name === arm);
   }
 }
@@ -153,7 +162,8 @@ function buildTraining(model, { set }) {
   const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
   charts.share.box.dataset.aim = "inside";
   const heading = headline(), key = element("p", {},
-    "A thin line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
+    "Brown has attention alone, teal a convolution, purple both; the arm beside is dashed. A thin "
+    + "line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
     + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
     + "or drag on a chart to choose the epoch.");
   const grid = (...names) =>
@@ -185,7 +195,7 @@ function drawTraining(model, { charts, inside, heading, controls, race }) {
   heading.textContent = charts.share.box.hidden ? `${arm} has no ACmix to look into`
     : `Inside ${arm}, layer by layer, ${when}`;
   const accuracy = linesOf(task, "test_accuracy", arm, beside).map(({ label, seeds }) =>
-    `${label} ${(100 * meanOf(seeds.map((s) => s[epoch]))).toFixed(1)} %`);
+    `${label} ${percent(meanOf(seeds.map((s) => s[epoch])))}`);
   return `Epoch ${epoch} of ${last}. Mean test accuracy: ${accuracy.join(", ")}.`;
 }
 

@@ -279,7 +279,8 @@ class Formula:
         return "ord", tag("msqrt", self.argument())
 
     def read_underbrace(self):
-        return "ord", tag("munder", self.argument() + mo("⏟", stretchy="true")), True
+        brace = mo("⏟", stretchy="true")
+        return "ord", tag("munder", self.argument() + brace, accentunder="true"), True
 
     def read_text(self):
         return "ord", tag("mtext", self.words().replace(" ", "\u00a0"))

@@ -83,7 +83,19 @@
     return { model, widget };
   });
 
+  // Safari does not anchor the scroll: what starts above the window would move the text in it.
+  function keepPlace(place) {
+    if (CSS.supports("overflow-anchor", "auto")) return;
+    let height = place.offsetHeight;
+    new ResizeObserver(() => {
+      const grown = place.offsetHeight - height, wasAbove = place.getBoundingClientRect().bottom <= grown;
+      height += grown;
+      if (grown && wasAbove) scrollBy({ top: grown, behavior: "instant" });
+    }).observe(place);
+  }
+
   async function show(script) {
+    keepPlace(script.parentElement);
     const message = script.parentElement.querySelector(".explorer-message");
     const el = document.createElement("div");
     try {

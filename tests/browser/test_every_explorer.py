@@ -355,6 +355,26 @@ def test_the_way_back_to_the_text(open_page, server, width):
     assert budget.state() == state
 
 
+TOP = "(node) => Math.round(node.getBoundingClientRect().top)"
+
+
+def test_back_leads_to_the_line_where_the_link_was(page, server):
+    """Though the link has made the explorer, above that line, twice as high."""
+    page.goto(f"{server}/book/10_convergence.html")
+    Shown(page, "training")
+    page.evaluate(OPEN_ANSWERS)
+    link = page.locator("main a[href*='arm=small-beta']")
+    link.evaluate("(link) => link.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    page.evaluate(SETTLED)
+    top = link.evaluate(TOP)
+    link.click()
+    page.wait_for_timeout(600)
+    assert abs(link.evaluate(TOP) - top) > 100
+    page.go_back()
+    page.wait_for_timeout(600)
+    assert abs(link.evaluate(TOP) - top) <= 2
+
+
 def test_back_undoes_a_link_whatever_another_explorer_does(page, server):
     page.goto(f"{server}/book/03_depthwise.html")
     page.evaluate(OPEN_ANSWERS)
@@ -383,9 +403,6 @@ def test_a_link_to_an_explorer_that_has_not_started(page, server):
     page.wait_for_timeout(400)
     assert mixing.evaluate("(root) => root.model.get('preset')") != "lost-init"
     assert link.evaluate(LINK_IN_WINDOW)
-
-
-TOP = "(node) => Math.round(node.getBoundingClientRect().top)"
 
 
 @pytest.mark.parametrize("again", ["reload", "another page and back", "reload at a section"])

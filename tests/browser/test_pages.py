@@ -138,6 +138,14 @@ def test_theme_button_switches_to_dark_and_back(page, server):
     assert len(seen) == 2, seen
 
 
+def test_the_magnifier_lies_beside_what_is_typed(page, server):
+    page.goto(f"{server}/book/index.html")
+    page.keyboard.press("ControlOrMeta+k")
+    page.locator("dialog input[type=search]").wait_for()
+    icon, field = (page.locator(f"dialog {part}").bounding_box() for part in ("i", "input"))
+    assert icon["x"] + icon["width"] <= field["x"]
+
+
 def test_search_finds_a_word(page, server):
     page.goto(f"{server}/search.html?q=shift")
     page.locator("#search-results li a[href*='02_shift']").first.wait_for()

@@ -74,7 +74,8 @@ def check(shown):
         shown_first = measure == "test_accuracy"
         assert chart["visible"] == (shown_first or (state["inside"] and len(lines) > 0))
         first = 1 if measure == "loss" else 0
-        high, low = map(number, chart["ends"])
+        unit = 100 if shown_first else 1  # accuracies are written in per cent
+        high, low = (number(end.removesuffix(" %")) / unit for end in chart["ends"])
         assert chart["level"] == shown_first
         if shown_first:
             assert (high, low) == (1, lowest(task))
@@ -92,14 +93,15 @@ def check(shown):
             if epoch < first:
                 assert said == "none yet"
             else:
-                mean, least, most = map(number, re.findall(r"−?\d[\d.]*", said))
-                at = curves[:, epoch]
-                np.testing.assert_allclose([mean, least, most], [at.mean(), at.min(), at.max()],
-                                           atol=6e-3, rtol=6e-3)  # fmt: skip
+                assert ("%" in said) == shown_first
+                at, read = curves[:, epoch], re.findall(r"−?\d[\d.]*", said)
+                wanted = unit * np.array([at.mean(), at.min(), at.max()])
+                np.testing.assert_allclose([*map(number, read)], wanted, atol=6e-3 * unit,
+                                           rtol=6e-3)  # fmt: skip
         np.testing.assert_allclose(float(chart["cursor"][1:].split()[0]), 100 * epoch / last)
     check_race(shown.root.evaluate(RACE), task, arm, epoch)
     (low, _), (word, at), (high, _) = shown.root.evaluate(SCALE)
-    assert (number(low), word, high) == (lowest(task), "chance", "1")
+    assert (low, word, high) == (f"{100 * lowest(task):.0f} %", "chance", "100 %")
     assert at == pytest.approx(along(chance_of(task), task), abs=1e-3)
     return json.dumps(charts)
 
@@ -133,7 +135,7 @@ def check_race(rows, task, arm, epoch):
         check_heights(at, height)
         dotted = float(re.fullmatch(r"M(\S+) 0V10", line)[1])
         assert dotted == pytest.approx(along(chance_of(task), task))
-        assert number(said) == pytest.approx(np.mean(wanted), abs=6e-4)
+        assert number(said.removesuffix(" %")) == pytest.approx(100 * np.mean(wanted), abs=6e-2)
         assert (pressed == "true") == (name == arm)
 
 
@@ -198,6 +200,27 @@ def test_the_controls_are_not_among_the_arms(shown):
     assert {run["arm"] for run in records("match")["runs"]} - set(ARMS) == set(CONTROLS)
     names = shown.control("arm").locator("option").all_inner_texts()
     assert names == list(ARMS)
+
+
+LINES = """(root) => [...root.querySelectorAll("[data-chart=test_accuracy] .mean")].map((path) => {
+  const { stroke, strokeDasharray } = getComputedStyle(path);
+  return [stroke, strokeDasharray !== "none"];
+})"""
+
+
+def test_the_colour_of_an_arm_says_what_it_has(shown):
+    """One for attention alone, one for a convolution, one for both; the arm beside is dashed."""
+    seen = {}
+    for arm, beside in (("attention", "acmix"), ("conv3x3", "convolution"),
+                        ("lost-init", "small-beta")):  # fmt: skip
+        shown.control("arm").select_option(arm)
+        shown.control("beside").select_option(beside)
+        shown.page.evaluate(TWO_FRAMES)
+        (seen[arm], solid), (seen[beside], dashed) = shown.root.evaluate(LINES)
+        assert dashed and not solid
+    assert seen["conv3x3"] == seen["convolution"]
+    assert seen["acmix"] == seen["lost-init"] == seen["small-beta"]
+    assert len(set(seen.values())) == 3
 
 
 HUES = """(root) => [...root.querySelectorAll("[data-chart=entropy] .mean")].map((path, n) => [

@@ -16,6 +16,7 @@ from pathlib import Path
 import planted_bugs
 import pytest
 import yaml
+from predictions import predictions
 
 import acmix_edu
 
@@ -78,6 +79,19 @@ def test_a_fold_says_what_is_in_it(path):
             assert not predicted or show == "Show the answer", cell["id"]
             assert ("@title Solution" in source) == (show == "Show the solution"), cell["id"]
             assert not answers(cell) or is_closed_in_jupyter_and_colab(cell), cell["id"]
+
+
+@each_notebook
+def test_a_prediction_with_options_has_a_few_short_ones_and_an_answer(path):
+    cells = read(path)["cells"]
+    boxes = ["".join(cell["source"]).partition("**Predict.**")[2] for cell in cells]
+    found = list(predictions(cells))
+    assert len(found) == sum(" · " in box for box in boxes), "options stand last, in a line"
+    for options, _, answer in found:
+        assert 2 <= len(set(options)) == len(options) <= 5, options
+        assert max(map(len, options)) <= 40, options
+        show = answer["metadata"].get("mystnb", {}).get("code_prompt_show", "Show the answer")
+        assert show == "Show the answer", options
 
 
 def answers(cell) -> bool:

@@ -93,3 +93,28 @@
     output.replaceWith(line);
   }
 })();
+
+// A prediction that lists options is made by choosing one, which opens the answer that follows.
+(() => {
+  const folds = [...document.querySelectorAll("details:not(.tag_hide-input > details)")];
+  const button = (option) => `<button type="button" aria-pressed="false">${option}</button>`;
+  for (const list of document.querySelectorAll("blockquote p:last-child > em:only-child")) {
+    const box = list.closest("blockquote");
+    const options = list.innerHTML.split(" · ");
+    if (options.length < 2 || !box.textContent.trim().startsWith("Predict.")) continue;
+
+    const follows = (fold) => box.compareDocumentPosition(fold) & Node.DOCUMENT_POSITION_FOLLOWING;
+    const answer = folds.find(follows);
+    answer.insertAdjacentHTML("beforebegin", '<p class="said" role="status"></p>');
+    list.parentElement.outerHTML =
+      `<div class="options" role="group" aria-label="Your prediction">${options.map(button).join("")}</div>`;
+    const group = box.querySelector(".options");
+    group.addEventListener("click", ({ target }) => {
+      const chosen = target.closest("button");
+      if (!chosen) return;
+      for (const each of group.children) each.setAttribute("aria-pressed", each === chosen);
+      answer.previousElementSibling.textContent = `You said: ${chosen.textContent}.`;
+      answer.open = true;
+    });
+  }
+})();

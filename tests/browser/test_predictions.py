@@ -1,0 +1,70 @@
+"""The predictions that are made on the page: a choice, by mouse or keyboard, opens the answer."""
+
+import json
+from pathlib import Path
+
+import pytest
+from predictions import predictions
+from test_pages import visit
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted((ROOT / "book").glob("[01]*.ipynb"))
+# The folds of a page, code aside: which are open, and what stands above each of these.
+OPEN = """() => [...document.querySelectorAll("main details:not(.explorer *)")]
+  .filter((fold) => !fold.closest(".tag_hide-input"))
+  .map((fold, n) => [n, fold.open, fold.previousElementSibling])
+  .filter(([, open]) => open)
+  .map(([n, , above]) => [n, above.getAttribute("role"), above.innerText])"""
+CLOSE = "() => document.querySelectorAll('main details').forEach((fold) => (fold.open = false))"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_choice_opens_the_next_answer_and_says_what_was_chosen(page, server, chapter):
+    visit(page, f"{server}/book/{chapter.stem}.html")
+    told = list(predictions(json.loads(chapter.read_text("utf-8"))["cells"]))
+    groups = page.get_by_role("group", name="Your prediction").all()
+    names = [group.get_by_role("button").all_inner_texts() for group in groups]
+    assert names == [options for options, *_ in told]
+    for group, (options, answer, _) in zip(groups, told, strict=True):
+        for choose, option in ((click, options[0]), (press, options[-1])):
+            page.evaluate(CLOSE)
+            group.scroll_into_view_if_needed()
+            place = group.bounding_box()
+            choose(page, group, option)
+            assert page.evaluate(OPEN) == [[answer, "status", f"You said: {option}."]]
+            assert group.locator("[aria-pressed=true]").all_inner_texts() == [option]
+            assert page.evaluate("() => document.activeElement.innerText") == option
+            assert group.bounding_box() == place, "the page has moved"
+
+
+def click(page, group, option):
+    group.get_by_role("button", name=option, exact=True).click()
+
+
+def press(page, group, option):
+    """With the keyboard alone: from the first button to that one, and the space bar there."""
+    group.get_by_role("button").first.focus()
+    while page.evaluate("() => document.activeElement.innerText") != option:
+        page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+
+
+def test_options_are_high_enough_and_fit(open_page, server):
+    page = open_page(viewport={"width": 320, "height": 640})
+    boxes = "(buttons) => buttons.map((button) => button.getBoundingClientRect().toJSON())"
+    for chapter in CHAPTERS:
+        page.goto(f"{server}/book/{chapter.stem}.html")
+        for box in page.locator(".options button").evaluate_all(boxes):
+            assert box["height"] >= 24 and 0 <= box["left"] and box["right"] <= 320
+
+
+def test_on_paper_and_without_javascript_options_are_text(open_page, page, server):
+    page.goto(f"{server}/book/02_shift.html")
+    page.emulate_media(media="print")
+    style = "(button) => [getComputedStyle(button).borderTopWidth, button.innerText]"
+    first = page.get_by_role("group", name="Your prediction").first.get_by_role("button").first
+    assert first.evaluate(style) == ["0px", "34 and 34"]
+    plain = open_page(java_script_enabled=False)
+    plain.goto(page.url)
+    assert plain.get_by_text("34 and 34 · 34 and 61").is_visible()
+    assert plain.get_by_role("group", name="Your prediction").count() == 0

@@ -138,6 +138,16 @@ def test_theme_button_switches_to_dark_and_back(page, server):
     assert len(seen) == 2, seen
 
 
+def test_in_the_dark_drawings_are_turned_over_and_maps_are_not(open_page, server):
+    page = open_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    for name, drawn in (("index", 1), ("03_depthwise", 2), ("05_acmix", 0)):
+        page.goto(f"{server}/book/{name}.html")
+        filters = page.locator(".bd-article img").evaluate_all(
+            "(images) => images.map((image) => getComputedStyle(image).filter)"
+        )
+        assert sum("invert" in how for how in filters) == drawn, (name, filters)
+
+
 def test_search_finds_a_word(page, server):
     page.goto(f"{server}/search.html?q=shift")
     page.locator("#search-results li a[href*='02_shift']").first.wait_for()

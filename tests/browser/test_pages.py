@@ -128,6 +128,13 @@ def test_the_first_page_leads_on(page, server):
     page.wait_for_url("**/01_convolution.html")
 
 
+@pytest.mark.parametrize("name", ["01_convolution", "02_shift"])
+def test_a_picture_is_in_a_phones_first_window(phone, server, name):
+    phone.goto(f"{server}/book/{name}.html")
+    visible = phone.locator(".acmix-explorer .frame").first.bounding_box()
+    assert visible["y"] + visible["height"] / 2 < 844
+
+
 def test_theme_button_switches_to_dark_and_back(page, server):
     page.emulate_media(color_scheme="light")
     visit(page, f"{server}/{TOC['root']}.html")

@@ -155,6 +155,16 @@ def test_in_the_dark_drawings_are_turned_over_and_maps_are_not(open_page, server
         assert sum("invert" in how for how in filters) == drawn, (name, filters)
 
 
+def test_what_a_cell_shows_keeps_its_distance(page, server):
+    page.goto(f"{server}/book/03_depthwise.html")
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    shown = page.locator(".cell_output > .output:has(+ img)")
+    assert shown.count() > 1
+    for printed in shown.all():
+        box, image = printed.bounding_box(), printed.locator("+ img").bounding_box()
+        assert image["y"] - box["y"] - box["height"] > 8
+
+
 def test_search_finds_a_word(page, server):
     page.goto(f"{server}/search.html?q=shift")
     page.locator("#search-results li a[href*='02_shift']").first.wait_for()

@@ -7,10 +7,12 @@ from xml.etree import ElementTree
 import pytest
 import tinycss2
 from docutils import nodes
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
-from light_pages import colourless, italic, used_rules
+from light_pages import colourless, is_drawing, italic, used_rules
 from mathml import keep_together, mathml
+from page_parts import VIEW, show_explorers_first
 
 
 def outline(tex: str) -> str:
@@ -143,3 +145,19 @@ def test_only_what_looks_as_its_surroundings_in_every_theme_is_colourless(tmp_pa
     sheet = tmp_path / "pygments.css"
     sheet.write_text("\n".join(line.strip() for line in css.splitlines()))
     assert colourless(sheet) == ["n"]
+
+
+@pytest.mark.parametrize(("shown", "order"), [(VIEW, "output, code"), ("text", "code, output")])
+def test_folded_code_stands_below_the_explorer_that_it_makes(shown, order):
+    code, output = (nodes.container("", nodes.Text(name)) for name in ("code", "output"))
+    output.append(nodes.raw("", f'<script type="{shown}">'))
+    document = nodes.container("", nodes.container("", code, output, hide_mode="input"))
+    show_explorers_first(None, document, "chapter")
+    assert ", ".join(part[0].astext() for part in document[0]) == order
+
+
+@pytest.mark.parametrize(("white", "expected"), [(70, True), (48, False)])
+def test_a_drawing_is_mostly_white(white, expected):
+    figure = Image.new("RGBA", (100, 10), "navy")
+    figure.paste("white", (0, 0, white, 10))
+    assert is_drawing(figure) is expected

@@ -166,13 +166,15 @@ const FEW = 24;  // keys along a side, so that a number on a cell can be read
 const exact = (value) => (Number.isInteger(value) ? String(value) : figure(value));
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
-// The photograph, a little bluer with every further halo that a pixel lies in.
+// The photograph, a little bluer with every further halo that a pixel lies in; but not where they
+// overlap everywhere.
 const OVERLAP = [31, 122, 140], LEAST = 0.7, EACH = 0.4;  // of its own colour, that it keeps
 function tintOverlaps({ maps: { picture }, photo, sizes: { height, width } }, now) {
   const rows = Array.from({ length: height }, (_, n) => tilesOver(n, height, now));
   const columns = Array.from({ length: width }, (_, n) => tilesOver(n, width, now));
+  const tells = now.tile >= now.kernel;
   picture.paint(height, width, (n) => {
-    const others = rows[Math.floor(n / width)] * columns[n % width] - 1;
+    const others = tells ? rows[Math.floor(n / width)] * columns[n % width] - 1 : 0;
     const kept = LEAST + (1 - LEAST) * EACH ** others;
     return [...OVERLAP.map((level, c) =>
       Math.round(level + kept * (photo[4 * n + c] - level))), 255];
@@ -192,8 +194,14 @@ function drawPhotograph(view, now) {
     element("span", { class: "entry" }, element("span", { class: `key ${kind}` }), ` ${words} `);
   picture.note.replaceChildren(entry("tile", `tile: ${square(tile)} queries`), " ",
     entry("reach", `halo: ${square(side)} keys`), " ",
-    ...(tile < Math.max(view.sizes.height, view.sizes.width)
-      ? [entry("overlap", "where halos overlap")] : []));
+    ...(tile < Math.max(view.sizes.height, view.sizes.width) ? [overlap(now, entry)] : []));
+}
+
+// Where tiles are smaller than windows, only the pixels in the corners can lie in one halo alone.
+function overlap({ tile, kernel }, entry) {
+  if (tile >= kernel) return entry("overlap", "where halos overlap");
+  const but = tile > (kernel - 1) / 2 ? " but in the corners" : "";
+  return element("span", { class: "entry" }, `halos overlap everywhere${but}`);
 }
 
 function drawUses({ maps: { uses } }, now) {

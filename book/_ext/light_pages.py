@@ -2,8 +2,9 @@
 
 One style sheet in place of ten, without the rules that no page can match; the icons and the signs
 of the formulas in fonts that hold no others; scripts that wait for the page, figures that wait
-until they are near, each with its size, so that nothing moves when it comes; and code without the
-marks that colour nothing, which are half of a page's elements.
+until they are near, each with its size, so that nothing moves when it comes, and a mark on those
+that are drawings; and code without the marks that colour nothing, which are half of a page's
+elements.
 """
 
 import hashlib
@@ -250,14 +251,15 @@ def later_scripts(page: str, out: Path) -> str:
 def waiting(image: str, page: Path) -> str:
     """Return an <img> that is fetched when it comes near, and has its place before.
 
-    An inch of a figure takes 100 pixels of the page, of whatever finer pixels it is made.
+    An inch of a figure takes 100 pixels of the page, of whatever finer pixels it is made. A drawing
+    is marked, for book.css to turn it over in the dark.
     """
     source = page.parent / re.search(r'src="([^"?]*)', image)[1]
     if "logo__image" in image or "loading=" in image:
         return image
     if source.suffix == ".svg" and source.exists():
         size = re.search(r'width="\d+" height="\d+"', source.read_text("utf-8"))[0]
-        return image.replace("<img ", f'<img loading="lazy" {size} ', 1)
+        return image.replace("<img ", f'<img class="drawing" loading="lazy" {size} ', 1)
     if source.suffix != ".png" or not source.exists():
         return image.replace("<img ", '<img loading="lazy" ', 1)
     with Image.open(source) as figure:
@@ -265,5 +267,13 @@ def waiting(image: str, page: Path) -> str:
             figure.save(packed, lossless=True, method=6)  # the same pixels in half the bytes
         fine = figure.info.get("dpi", (100, 100))
         width, height = (round(side * 100 / n) for side, n in zip(figure.size, fine, strict=True))
-    image = image.replace(source.name, packed.name)
+        image = image.replace(source.name, packed.name)
+        if is_drawing(figure):
+            image = image.replace("<img ", '<img class="drawing" ', 1)
     return image.replace("<img ", f'<img loading="lazy" width="{width}" height="{height}" ', 1)
+
+
+def is_drawing(figure: Image.Image) -> bool:
+    """Is it mostly white, as charts are (seven tenths and more), and maps are not (a half)?"""
+    levels = figure.convert("L").histogram()
+    return sum(levels[250:]) > 0.6 * sum(levels)

@@ -3,7 +3,8 @@
 Left out: thebe (its script needs a kernel elsewhere), fontawesome.js (1.5 MB; the style sheet has
 the icons), the search index but on the page that searches, and the script of tabs where there are
 none. Added: a place for each explorer, a mark on what is printed in sentences, and a line that says
-what a page was executed with. Moved: what is said about an answer, into the answer.
+what a page was executed with. Moved: what is said about an answer, into the answer; folded code,
+below the explorer that it makes.
 """
 
 import os
@@ -20,6 +21,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def setup(app):
     app.connect("config-inited", drop_thebe)
     app.connect("doctree-read", keep_answers_closed)
+    app.connect("doctree-resolved", show_explorers_first)
     app.connect("html-page-context", place_explorers)
     app.connect("html-page-context", break_names)
     app.connect("html-page-context", mark_sentences)
@@ -45,6 +47,14 @@ def keep_answers_closed(app, doctree):
             after.parent.remove(after)
             folded = cell if cell["hide_mode"] == "all" else cell[-1]  # all of it, or its output
             folded.append(after)
+
+
+def show_explorers_first(app, doctree, docname):
+    """Put folded code below the explorer that it makes."""
+    for cell in doctree.findall(nodes.container):
+        shown = "".join(raw.astext() for raw in cell.findall(nodes.raw))
+        if cell.get("hide_mode") == "input" and VIEW in shown:
+            cell.append(cell.pop(0))
 
 
 def place_explorers(app, pagename, templatename, context, doctree):

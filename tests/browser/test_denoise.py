@@ -60,6 +60,17 @@ def shown(page, server):
     return Denoise(page)
 
 
+def test_controls_take_one_row_at_a_desk_and_two_on_a_phone(page, server):
+    page.goto(f"{server}/{CHAPTER}")
+    Denoise(page)
+    for width, rows in ((1280, 1), (390, 2)):
+        page.set_viewport_size({"width": width, "height": 800})
+        tops = page.locator(".denoise .controls > *").evaluate_all(
+            "(boxes) => boxes.map((box) => box.getBoundingClientRect().bottom)"
+        )
+        assert len({round(top) for top in tops}) == rows, tops
+
+
 def changed(a, b):
     return {name for name in a if not np.array_equal(a[name], b[name])}
 

@@ -64,14 +64,29 @@ class Wanted:
             "mask": mask,
         }
 
-    def tinted(self, photo):
-        """Each pixel, darker for every tile but one that has it in its halo, mirrored or not."""
+    def others(self):
+        """How many tiles but one have each pixel in their halos, mirrored or not."""
         over = []
         for cut, size in zip(self.cut, self.sizes, strict=True):
             first = np.arange(len(cut.keys))[:, None] * self.t - self.k // 2
             halo_of = first + np.arange(self.side)
             over.append([(halo_of == pixel).any(1).sum() for pixel in range(size)])
-        kept = 0.7 + 0.3 * 0.4 ** (np.outer(*over) - 1)[..., None]
+        return np.outer(*over) - 1
+
+    def overlap(self):
+        """What is said of it; where tiles are smaller than windows, only corners are free of it."""
+        if self.t >= self.k:
+            return "where halos overlap" if self.others().any() else ""
+        places = [np.minimum(n, n[::-1]) for n in map(np.arange, self.sizes)]
+        corners = np.logical_and.outer(*(n < self.k // 2 for n in places))
+        free = self.others() == 0
+        assert not (free & ~corners).any()
+        return "halos overlap everywhere" + " but in the corners" * bool(free.any())
+
+    def tinted(self, photo):
+        """Each pixel, darker for every further halo; not where they overlap everywhere."""
+        others = self.others() if self.t >= self.k else np.zeros(self.sizes)
+        kept = 0.7 + 0.3 * 0.4 ** others[..., None]
         tint = np.array([31, 122, 140])
         tinted = photo.copy()
         tinted[..., :3] = np.floor(tint + kept * (photo[..., :3] - tint) + 0.5)
@@ -125,6 +140,7 @@ class Halo(Shown):
         self.follow()
         wanted = Wanted(self.explorer, list(pixel or self.explorer.pixel))
         self.compare(wanted.drawings())
+        assert self.note("picture").partition(" keys")[2].strip() == wanted.overlap()
         read = self.root.evaluate(READ)
         assert read["rects"] == wanted.rects()
         hatched = [

@@ -128,6 +128,13 @@ def test_the_first_page_leads_on(page, server):
     page.wait_for_url("**/01_convolution.html")
 
 
+@pytest.mark.parametrize("name", ["01_convolution", "02_shift"])
+def test_a_picture_is_in_a_phones_first_window(phone, server, name):
+    phone.goto(f"{server}/book/{name}.html")
+    visible = phone.locator(".acmix-explorer .frame").first.bounding_box()
+    assert visible["y"] + visible["height"] / 2 < 844
+
+
 def test_theme_button_switches_to_dark_and_back(page, server):
     page.emulate_media(color_scheme="light")
     visit(page, f"{server}/{TOC['root']}.html")
@@ -144,6 +151,26 @@ def test_the_magnifier_lies_beside_what_is_typed(page, server):
     page.locator("dialog input[type=search]").wait_for()
     icon, field = (page.locator(f"dialog {part}").bounding_box() for part in ("i", "input"))
     assert icon["x"] + icon["width"] <= field["x"]
+
+
+def test_in_the_dark_drawings_are_turned_over_and_maps_are_not(open_page, server):
+    page = open_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    for name, drawn in (("index", 1), ("03_depthwise", 2), ("05_acmix", 0)):
+        page.goto(f"{server}/book/{name}.html")
+        filters = page.locator(".bd-article img").evaluate_all(
+            "(images) => images.map((image) => getComputedStyle(image).filter)"
+        )
+        assert sum("invert" in how for how in filters) == drawn, (name, filters)
+
+
+def test_what_a_cell_shows_keeps_its_distance(page, server):
+    page.goto(f"{server}/book/03_depthwise.html")
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    shown = page.locator(".cell_output > .output:has(+ img)")
+    assert shown.count() > 1
+    for printed in shown.all():
+        box, image = printed.bounding_box(), printed.locator("+ img").bounding_box()
+        assert image["y"] - box["y"] - box["height"] > 8
 
 
 def test_search_finds_a_word(page, server):

@@ -593,7 +593,7 @@ def test_every_step_is_as_high_as_the_others(open_page, server, width):
         walk.root.locator(".diagram button").nth(n).click()
         page.evaluate(TWO_FRAMES)
         heights.append(walk.root.bounding_box()["height"])
-    assert max(heights) < min(820, min(heights) + 1), heights
+    assert max(heights) < min(790, min(heights) + 1), heights
 
 
 def test_the_text_says_how_the_border_is_drawn(page, server):

@@ -62,7 +62,7 @@ def test_bundled_names_differ(files):
 def test_bundle_is_light(files):
     """Without comments and indentation; at most 16 KiB of a page, packed."""
     text = bundle(*files)
-    assert not re.search(r"^\s*//|^[ \t]", text, re.MULTILINE)
+    assert not re.search(r"^\s*//|  //|^[ \t]", text, re.MULTILINE)
     assert len(gzip.compress(text.encode())) <= 16 * 1024
 
 
@@ -211,6 +211,17 @@ def test_the_readers_picture_comes_back(module):
 )
 def test_knows_which_images_are_pictures(image, lift):
     assert MixingExplorer(ACmix(len(image), 8), image).sizes["lift"] == lift
+
+
+def test_walks_where_the_image_changes():
+    row, column = torch.meshgrid(torch.arange(41) - 20, torch.arange(60) - 30, indexing="ij")
+    disc = (torch.hypot(row.float(), column.float()) < 12).float()
+    edges = torch.tensor(MixingExplorer(ACmix(1, 8), disc).sizes["edges"])
+    away = torch.hypot(edges[:, 0] - 20.0, edges[:, 1] - 30.0)
+    assert len(edges.unique(dim=0)) == 12 and 10.5 < away.min() and away.max() < 12.5
+    halves = MixingExplorer(ACmix(1, 8, stride=2), disc).sizes["edges"]
+    assert torch.equal(torch.tensor(halves), edges // 2)  # pixels of the output
+    assert MixingExplorer(ACmix(1, 8), torch.rand(1, 1, 1)).sizes["edges"] == [[0, 0]] * 12
 
 
 # ---- What is refused -------------------------------------------------------------------------

@@ -61,41 +61,55 @@ export function button(text, press, attributes = {}) {
   return node;
 }
 
+// A button that calls next(true), and next() again after as many milliseconds as the last call has
+// returned, until one returns none; another click stops it, and so does hiding the page. `idle` and
+// `busy` are what stands on it, [sign, name].
+export function playing(idle, busy, next) {
+  let timer = 0;
+  const name = (sign, text) => {
+    node.textContent = `${sign} ${text}`;
+    node.setAttribute("aria-label", text);
+  };
+  const stop = () => {
+    clearTimeout(timer);
+    timer = 0;
+    document.removeEventListener("visibilitychange", stop);
+    name(...idle);
+  };
+  const go = (first) => {
+    const pause = next(first);
+    if (pause) timer = setTimeout(go, pause); else stop();
+  };
+  const start = () => {
+    document.addEventListener("visibilitychange", stop);
+    name(...busy);
+    go(true);
+  };
+  const node = button("", () => (timer ? stop() : start()), { class: "play" });
+  stop();
+  return { node, stop };
+}
+
 // Buttons that step a slider back and forth, and play it to its end, a step every `pause`
 // milliseconds; any other use of the slider or the buttons stops it, and so does hiding the page.
 // `send(value)` sets the trait.
 export function player({ input, read }, send, pause = 700) {
-  let timer = 0;
   const to = (value) => send(clamp(value, Number(input.min), Number(input.max)));
   const by = (steps) => to(read() + steps * Number(input.step));
-  const stop = () => {
-    clearInterval(timer);
-    timer = 0;
-    document.removeEventListener("visibilitychange", stop);
-    play.textContent = "▶ Play";
-    play.setAttribute("aria-label", "Play");
-  };
+  const isAtEnd = () => read() >= Number(input.max);
   let left;  // where the player has left the slider: if it is elsewhere now, others have moved it
-  const go = () => {
-    if (read() !== left || left >= Number(input.max)) return stop();
-    by(1);
+  const { node, stop } = playing(["▶", "Play"], ["❚❚", "Pause"], (first) => {
+    if (first && isAtEnd()) to(Number(input.min));
+    if (!first && (read() !== left || isAtEnd())) return 0;
+    if (!first) by(1);
     left = read();
-  };
-  const start = () => {
-    if (read() >= Number(input.max)) to(Number(input.min));
-    left = read();
-    timer = setInterval(go, pause);
-    document.addEventListener("visibilitychange", stop);
-    play.textContent = "❚❚ Pause";
-    play.setAttribute("aria-label", "Pause");
-  };
-  const play = button("", () => (timer ? stop() : start()), { class: "play" });
+    return pause;
+  });
   const step = (text, label, steps) =>
     button(text, () => { stop(); by(steps); }, { "aria-label": label });
   input.addEventListener("input", stop);
-  stop();
   const box = element("div", { class: "player", role: "group", "aria-label": "Step by step" },
-    step("◀", "One step back", -1), play, step("▶", "One step on", 1));
+    step("◀", "One step back", -1), node, step("▶", "One step on", 1));
   return { box, stop };
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 _IMPORT = re.compile(r'^import\s+\{[^}]*\}\s+from\s+"\./[\w.]+";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default\b)", re.MULTILINE)
-_NOT_RUN = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
+_NOT_RUN = re.compile(r"^\s*//.*\n|  // .*$|^\s+", re.MULTILINE)
 
 
 def source(name: str) -> str:
@@ -17,8 +17,8 @@ def bundle(*names: str) -> str:
     """Join local ES modules, each after those it imports, into the text of one module.
 
     ``import { a } from "./b.js";`` is left out and ``export`` is stripped, except
-    ``export default``; so all top-level names live in one scope and must differ. Comments on lines
-    of their own and indentation stay behind: a page carries the text.
+    ``export default``; so all top-level names live in one scope and must differ. Comments (beside
+    code, after two spaces) and indentation stay behind: a page carries the text.
 
     Example:
         >>> "export default" in bundle("engine.js", "kit.js", "mixing.js")

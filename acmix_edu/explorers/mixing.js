@@ -8,8 +8,8 @@ import {
 } from "./engine.js";
 import {
   NOTHING, SIGNED, choice, clamp, element, explorer, extent, figure, floats, headline,
-  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, plus, precise, reach,
-  rooted, scaleBar, slider, squareAt, steerable, toggle, tuple, written,
+  intoMap, isInside, isPlace, later, mapView, memory, outline, pickable, playing, plus,
+  precise, reach, rooted, scaleBar, slider, squareAt, steerable, toggle, tuple, written,
 } from "./kit.js";
 import { ownPicture } from "./picture.js";
 
@@ -277,13 +277,40 @@ const KERNEL_NAMES = {
   kernel_mix: "Effective kernel of the mix",
 };
 
+// ---- The guided walk ------------------------------------------------------------------------
+
+// A button that walks along the edges, shows either path alone, and goes back to where it began.
+// It sets what the reader would, and look() stops it where someone else has done something.
+function guide(model, view, set) {
+  const values = () => Object.keys(model.get("start")).map((trait) => [trait, model.get(trait)]);
+  const state = () => JSON.stringify([view.hovered, view.pointed, values()]);
+  let steps, left;
+  const { node, stop } = playing(["▶", "Along the edges"], ["■", "Stop"], (first) => {
+    if (first) {
+      const [alpha, beta] = model.get("rates")[model.get("preset")];
+      view.hovered = view.pointed = null;
+      steps = [...model.get("sizes").edges.map((pixel) => ({ alpha, beta, pixel })),
+        { alpha, beta: 0 }, { alpha: 0, beta }, Object.fromEntries(values())];
+    }
+    const now = steps.shift();
+    set(now);
+    left = state();
+    return steps.length && (now.pixel ? 500 : 1500);
+  });
+  const look = () => { if (left && state() !== left) { left = ""; stop(); } };
+  return { node, stop, look };
+}
+
 // ---- The widget -----------------------------------------------------------------------------
 
 function build(model, { redraw, set }) {
   const sizes = model.get("sizes"), { height, width, stride } = sizes;
   const view = { ...buildView(model, readData(model)), rest: later(50), redraw }, { maps } = view;
+  const walk = view.walk = guide(model, view, set), original = model.get("image");
   const read = () => {
     view.rest.stop();
+    walk.stop();
+    walk.node.hidden = model.get("image") !== original;  // it knows the way in that one
     Object.assign(view, { data: readData(model), remember: memory() });
     maps.picture.photo(view.data.image);
     redraw();
@@ -292,11 +319,11 @@ function build(model, { redraw, set }) {
     + "Point at a pixel; click or tap to keep it; or use arrow keys.");
   const followed = ["change:image", "change:preset"];
   for (const change of followed) model.on(change, read);
-  const original = model.get("image");
   let own;
   view.release = () => {
     for (const change of followed) model.off(change, read);
     view.rest.stop();
+    walk.stop();
     own?.release();
   };
   if (sizes.lift) {
@@ -306,9 +333,11 @@ function build(model, { redraw, set }) {
       change: (colours) => set({ image: new DataView(
         (sizes.lift === "picture" ? colours : colourFeatures(colours)).buffer) }),
     });
-    view.source.append(own.box);
-    view.reset = () => { own.stop(); set({ image: original }); };
+    view.reset = () => { walk.stop(); own.stop(); set({ image: original }); };
   }
+  const tools = own?.box ?? element("div", { class: "own" });
+  tools.prepend(walk.node);
+  view.source.append(tools);
   view.derive = (traits) => {  // a preset brings its own rates
     const [alpha, beta] = model.get("rates")[traits.preset] ?? [];
     return alpha === undefined ? traits : { alpha, beta, ...traits };
@@ -344,6 +373,7 @@ const asColours = ({ data, height, width }, lift) =>
 
 function draw(model, view) {
   const { data, maps } = view, now = stages(model, data, view.remember);
+  view.walk.look();
   const pixel = view.hovered ?? model.get("pixel");
   view.fold.hidden = !model.get("more");
   drawPaths(model, view, now, drawStage1(model, data, view, now));

@@ -26,7 +26,8 @@ class MixingExplorer(Explorer):
     """Show both paths of an ACmix on an image, and the effective kernel at one pixel.
 
     The view computes everything in the browser from the module's weights, so it needs no kernel
-    once it is shown. The traits below follow the view, and the view follows them.
+    once it is shown. The traits below follow the view, and the view follows them. "Along the
+    edges" plays them: pixels where the image changes, then either path alone.
 
     Args:
         module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights
@@ -114,6 +115,7 @@ class MixingExplorer(Explorer):
         sizes |= {"heads": module.head, "kernel_conv": module.kernel_conv}
         sizes |= {"height": self._image.shape[1], "width": self._image.shape[2]}
         sizes |= {"lift": _lift(self._image), "presets": list(self._modules)}
+        sizes |= {"edges": _edges(self._image, module.stride)}
         constants = {"weights": weights, "places": places, "rates": rates, "sizes": sizes}
         super().__init__("mixing", constants, **start)
 
@@ -198,6 +200,22 @@ def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
     bound = 1 / math.sqrt(3 * heads)
     weight = torch.empty(kernel**2, 3 * heads, 1, 1, dtype=torch.float32)
     return weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(kernel))
+
+
+def _edges(image: torch.Tensor, stride: int) -> list[list[int]]:
+    """Return twelve output pixels: one in each direction from the middle, at the largest change."""
+    sides = torch.tensor(image.shape[1:])
+    steps = math.ceil(sides.max() / 2)
+    ray = torch.arange(-1, steps + 1) / (steps + 1)
+    found = []
+    for n in range(12):
+        angle = (n / 6 - 3 / 4) * math.pi  # clockwise, from the upper left
+        way = torch.tensor([[math.sin(angle)], [math.cos(angle)]])
+        places = ((1 + way * ray) * sides[:, None] / 2).long()
+        values = image[:, *places]
+        change = (values[:, 2:] - values[:, :-2]).norm(dim=0)
+        found.append((places[:, change.argmax() + 1] // stride).tolist())
+    return found
 
 
 def _lift(image: torch.Tensor) -> str:

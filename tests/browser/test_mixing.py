@@ -449,6 +449,70 @@ def test_same_model_shown_twice(page, server, built_book):
         shown.check()
 
 
+# ---- The walk along the edges ----------------------------------------------------------------
+
+FASTER = (
+    "{ const real = setTimeout; setTimeout = (call, ms, ...rest) => real(call, ms / 5, ...rest); }"
+)
+NOTE = """({ model }) => {
+  const save = model.save_changes;
+  window.noted = [];
+  model.save_changes = () => {
+    noted.push(["pixel", "alpha", "beta"].map((trait) => model.get(trait)));
+    save.call(model);
+  };
+}"""
+
+
+def button(shown, name):
+    return shown.root.get_by_role("button", name=name, exact=True)
+
+
+def test_the_walk_plays_and_goes_back(page, server):
+    page.add_init_script(FASTER)
+    page.goto(f"{server}/{INDEX}")
+    shown = Mixing(page)
+    shown.control("alpha").fill("1")
+    page.mouse.click(*shown.place("picture", 3, 4))
+    before = shown.state()
+    shown.root.evaluate(NOTE)
+    button(shown, "Along the edges").click()
+    button(shown, "Stop").wait_for()
+    button(shown, "Along the edges").wait_for()
+    way = shown.explorer.sizes["edges"]
+    walked = [[pixel, 0.5, 0.5] for pixel in way]  # with the weights' own rates
+    assert page.evaluate("noted") == [
+        *walked, [way[-1], 0.5, 0], [way[-1], 0, 0.5], [[3, 4], 1, 0.5]
+    ]  # fmt: skip
+    assert shown.state() == before
+
+
+STOPS = {
+    "tap": lambda shown: shown.page.touchscreen.tap(*shown.place("picture", 2, 44)),
+    "mouse": lambda shown: shown.page.mouse.move(*shown.place("picture", 2, 44)),
+    "key": lambda shown: shown.frame("picture").press("ArrowRight"),
+    "slider": lambda shown: shown.control("head").press("ArrowRight"),
+    "again": lambda shown: button(shown, "Stop").press("Enter"),
+    "reset": lambda shown: button(shown, "Reset").click(),
+    "hide": lambda shown: shown.page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    ),
+}
+
+
+@pytest.mark.parametrize("use", STOPS.values(), ids=STOPS)
+def test_any_use_stops_the_walk(phone, server, use):
+    phone.goto(f"{server}/{INDEX}")
+    shown = Mixing(phone)
+    button(shown, "Along the edges").press("Enter")
+    button(shown, "Stop").wait_for()
+    use(shown)
+    button(shown, "Along the edges").wait_for(timeout=4000)  # the walk takes nine seconds
+    left = shown.state()
+    phone.wait_for_timeout(700)
+    assert shown.state() == left
+
+
 # ---- A picture of the reader's own -----------------------------------------------------------
 
 IMAGE = """(root) => {
@@ -498,11 +562,13 @@ def test_own_picture(chapter, png, way):
         chapter.frame("picture").focus()
         chapter.frame("picture").evaluate(DROP if way == "drop" else PASTE, list(png))
         chapter.root.get_by_text("Your picture own.png").wait_for()
+    assert not button(chapter, "Along the edges").is_visible()  # they are another picture's
     colours = follow_picture(chapter)
     red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])
     torch.testing.assert_close(colours[:, 5, 4], red)
     torch.testing.assert_close(colours[:, 40, 44], blue)
     chapter.root.get_by_role("button", name="Reset").click()
+    assert button(chapter, "Along the edges").is_visible()
     again = chapter.drawn()
     assert all(same(again[name], first[name]) for name in first)
 

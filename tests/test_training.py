@@ -344,9 +344,10 @@ def test_a_finished_checkpoint_still_gives_its_log(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "name", "said"), [
-    ("--export", "w.json", r"--export must not end in \.json"),
-    *((option, "", "is a folder") for option in ("--export", "--checkpoint", "--log-file")),
-    *((option, "no/w.pt", "make the folder first") for option in ("--export", "--checkpoint")),
+    ("--export", "lr0.01", r"--export must end in \.safetensors"),
+    *((option, "", "is a folder") for option in ("--checkpoint", "--log-file")),
+    *((option, "no/w.safetensors", "make the folder first")
+      for option in ("--export", "--checkpoint")),
 ])  # fmt: skip
 def test_files_that_cannot_be_written_are_refused_before_the_training(
     tmp_path, monkeypatch, option, name, said
@@ -355,6 +356,20 @@ def test_files_that_cannot_be_written_are_refused_before_the_training(
     with pytest.raises(SystemExit, match=said):
         main([option, str(tmp_path / name)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("--checkpoint w.safetensors", "--export w.safetensors"),
+    ("--checkpoint w.json", "--export w.safetensors"),
+    ("--log-file w.json", "--export link/w.safetensors"),
+    ("--checkpoint w", "--log-file w"),
+])  # fmt: skip
+def test_one_name_for_two_files_is_refused(tmp_path, monkeypatch, one, other):
+    monkeypatch.setattr(sys.modules[main.__module__], "train", lambda *_: pytest.fail("it trains"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(SystemExit, match="must be two files"):
+        main([*one.split(), *other.split()])
 
 
 def test_the_command_of_a_plan_is_one_for_a_shell():

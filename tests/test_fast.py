@@ -295,6 +295,10 @@ def test_unknown_backend():
     with pytest.raises(ValueError, match=r"backend must be one of None, 'unfold'.*'cuda' came"):
         ACmix(4, 4, backend="cuda")
     maps = torch.randn(3, 1, 4, 5, 5)
+    module = ACmix(8, 8)
+    module.backend = "Unfold"
+    with pytest.raises(ValueError, match=r"backend must be one of.*'Unfold' came"):
+        module(torch.rand(1, 8, 5, 5))
     with pytest.raises(ValueError, match="backend must be one of"):
         local_attention(*maps, 3, backend="flash")
 

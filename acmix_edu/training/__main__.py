@@ -96,6 +96,11 @@ def _check_file(option: str, file: Path) -> None:
             f"{option} must be a file in a folder that is there, but {file} came; "
             "make the folder first."
         )
+    if not os.access(file.absolute().parent, os.W_OK):
+        raise ValueError(
+            f"{option} must be a file in a folder that can be written, but {file} came; "
+            "name another folder."
+        )
     if file.is_dir():
         raise ValueError(f"{option} must be a file, but {file} is a folder; name a file in it.")
 

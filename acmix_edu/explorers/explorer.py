@@ -8,8 +8,10 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix, refuse_other_layers, refuse_other_stages
+from acmix_edu.checks import odd_kernel, whole_number
 
 MOST_PIXELS = 128 * 128
+MOST_WINDOW = {"kernel_att": 13, "dilation": 4}  # unless the module has more
 WEIGHTS = {"rate1", "rate2", "fc.weight", "dep_conv.weight"} | {
     f"{layer}.{part}"
     for layer in ("conv1", "conv2", "conv3", "conv_p")
@@ -82,6 +84,19 @@ def one_of(name: str, value, offered):
     """Return ``value``; raise a ValueError unless it is one of those offered."""
     if value not in offered:
         raise ValueError(f"{name} must be one of {list(offered)}, but {value!r} came.")
+    return value
+
+
+def most_window(module: ACmix) -> dict[str, int]:
+    """Return the largest ``kernel_att`` and ``dilation`` that a view offers."""
+    return {name: max(most, getattr(module, name)) for name, most in MOST_WINDOW.items()}
+
+
+def offered_window(name: str, value: int, most: dict[str, int]) -> int:
+    """Return a ``kernel_att`` or ``dilation`` that an ACmix takes and a view offers."""
+    check = odd_kernel if name == "kernel_att" else whole_number
+    if check(name, value) > most[name]:
+        raise ValueError(f"{name} must be at most {most[name]}, but {value} came.")
     return value
 
 

@@ -47,7 +47,8 @@ class MixingExplorer(Explorer):
     Traits:
         alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
         (first) module has them; a new ``preset``, the name of a module, brings that module's α
-        and β. A ``kernel_conv`` other than the module's own comes with seeded,
+        and β, also where they are set at once with it (``hold_trait_notifications``).
+        A ``kernel_conv`` other than the module's own comes with seeded,
         untrained weights. And offset: the cell of the kernels, from their centre, whose values
         are written below them; and more: whether what is folded at first is open.
         ``current_image()`` follows the reader's own picture.

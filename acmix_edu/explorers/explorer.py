@@ -154,12 +154,15 @@ def numbers(name: str, value, shape: str) -> torch.Tensor:
     """Return what holds numbers as a tensor on the CPU."""
     try:
         tensor = isinstance(value, torch.Tensor)
-        return torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
+        x = torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{name} must be a numeric array or tensor {shape}, but a {type(value).__name__} "
             "came that is not; pass torch.as_tensor(...).float()."
         ) from None
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} must be dense, but a sparse tensor came; pass {name}.to_dense().")
+    return x
 
 
 def finite(name: str, x: torch.Tensor) -> torch.Tensor:

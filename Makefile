@@ -44,6 +44,7 @@ test: ## run all checks of the book and the package: all of the five steps below
 lint: $(READY) ## ruff, on the package, the tests and the notebooks
 	@echo "== ruff"
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check acmix_edu tests benchmarks book/_ext
 
 unit: $(READY) ## the unit tests
 	@echo "== unit tests"

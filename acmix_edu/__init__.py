@@ -3,6 +3,9 @@
 The chapters of the book import from here; ``from acmix_edu import ACmix`` puts the finished
 module into a network. What is passed in is checked: a TypeError says that it is of a wrong kind, a
 ValueError that it does not fit, and either says what came and how to mend it.
+
+``acmix_edu.shift`` and ``acmix_edu.deploy`` are the functions: what else the modules of these names
+hold comes by ``from acmix_edu.shift import …``.
 """
 
 # Stage I of a convolution: k² 1×1 convolutions (chapter 01)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from acmix_edu.acmix import ACmix, copied
 from acmix_edu.checks import divisible, odd_kernel, whole_numbers
@@ -195,6 +196,12 @@ def model_cost(
         model: takes ``[1, channels, height, width]``. It is left as it is.
         height, width, channels: of the input.
 
+    Raises:
+        TypeError: model is no module, or a size no whole number.
+        ValueError: model is deployed, or has lazy layers that have not run yet; or a size is 0.
+        RuntimeError: from PyTorch, where the model or a hook before a layer reads numbers, which
+            there are none of on the meta device.
+
     Example:
         >>> from acmix_edu import acmix_resnet50
         >>> total(model_cost(acmix_resnet50())).multiply_adds
@@ -207,6 +214,8 @@ def model_cost(
         )
     if any(isinstance(module, DeployedACmix) for module in model.modules()):
         raise ValueError("model is deployed, which is not counted; pass the model before deploy.")
+    if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
+        raise ValueError("model has sizes that are not known yet; run it once, before.")
     shape = whole_numbers(channels=channels, height=height, width=width)
     twin = copied(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}

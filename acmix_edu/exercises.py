@@ -147,7 +147,10 @@ def _equal(answer, expected, within: float = 0.0) -> bool:
     if bool in kinds or not all(issubclass(kind, Real) for kind in kinds):
         return len(kinds) == 1 and answer == expected
     if answer != expected and (slack := _slack(expected, within)):
-        return math.isclose(answer, expected, rel_tol=0, abs_tol=slack)
+        try:
+            return math.isclose(answer, expected, rel_tol=0, abs_tol=slack)
+        except OverflowError:  # an int that no float can hold
+            return False
     return bool(answer == expected)
 
 

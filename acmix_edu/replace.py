@@ -14,6 +14,10 @@ COMPILED = (
     "model has {} directly inside torch.compile, which would go on calling the old layer; pass it "
     "uncompiled, and compile afterwards."
 )
+NOTHING = (
+    "nothing was replaced: the model has no convolution that is 3×3, with padding 1, dilation 1, "
+    "groups 1, and as many outputs as inputs, a multiple of head={}; pick others with where."
+)
 
 
 def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> list[str]:
@@ -78,23 +82,7 @@ def replace_conv3x3(
         >>> replace_conv3x3(net)
         ['1']
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
-    if where is not None and not callable(where):
-        raise TypeError(
-            f"where must be a function of a name and a convolution, but {where!r} came; pass for "
-            'example lambda name, conv: name.startswith("layer").'
-        )
-    if isinstance(model, nn.Conv2d):
-        raise ValueError(
-            "model must contain the convolutions to replace, but it is one itself; wrap it: "
-            "torch.nn.Sequential(model)."
-        )
-
-    if taken := [name for name in TAKEN if name in options]:
-        raise TypeError(
-            f"{taken[0]} cannot be an option, for it is taken from each convolution; leave it out."
-        )
+    _check_arguments(model, where, options)
     head = whole_number("head", options.get("head", 4))
 
     def make(name: str, module: nn.Module) -> ACmix | None:
@@ -114,12 +102,27 @@ def replace_conv3x3(
     if not names and where:
         raise ValueError("nothing was replaced: where picks no convolution of the model.")
     if not names:
-        raise ValueError(
-            "nothing was replaced: the model has no convolution that is 3×3, with padding 1, "
-            f"dilation 1, groups 1, and as many outputs as inputs, a multiple of head={head}; pick "
-            "others with where."
-        )
+        raise ValueError(NOTHING.format(head))
     return names
+
+
+def _check_arguments(model, where, options: dict) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but a {type(model).__name__} came.")
+    if where is not None and not callable(where):
+        raise TypeError(
+            f"where must be a function of a name and a convolution, but {where!r} came; pass for "
+            'example lambda name, conv: name.startswith("layer").'
+        )
+    if isinstance(model, nn.Conv2d):
+        raise ValueError(
+            "model must contain the convolutions to replace, but it is one itself; wrap it: "
+            "torch.nn.Sequential(model)."
+        )
+    if taken := [name for name in TAKEN if name in options]:
+        raise TypeError(
+            f"{taken[0]} cannot be an option, for it is taken from each convolution; leave it out."
+        )
 
 
 def _parameter(conv: nn.Conv2d) -> torch.Tensor:

@@ -106,9 +106,9 @@ def shift_and_sum(
             f"{list(maps.shape[-2:])} and padding={padding!r} came; pad more."
         )
     total = maps.new_zeros(maps.shape[0], maps.shape[2], height, width)
-    for t in range(kh * kw):
+    for t, f in enumerate(maps.unbind(1)):  # a slice has a gradient of the size of all maps
         p, q = divmod(t, kw)
-        total = total + shift(maps[:, t], p * dh - top, q * dw - left, (height, width))
+        total = total + shift(f, p * dh - top, q * dw - left, (height, width))
     return total[..., ::sh, ::sw]
 
 
@@ -214,9 +214,9 @@ class ShiftLayer(nn.Module):
 
     def forward(self, f: torch.Tensor) -> torch.Tensor:
         feature_map("f", f, self.channels)
-        return torch.cat(
-            [shift(f[:, c : c + 1], *self.displacement(c)) for c in range(self.channels)], dim=1
-        )
+        share = self.channels // self.kernel_size**2
+        parts = f.split(share, dim=1)  # what follows the k²-th stays in place
+        return torch.cat([shift(f, *self.displacement(n * share)) for n, f in enumerate(parts)], 1)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}, dilation={self.dilation}"

@@ -190,6 +190,9 @@ def test_an_input_of_other_channels():
 def test_what_is_not_counted_is_refused_or_said():
     with pytest.raises(ValueError, match="pass the model before deploy"):
         model_cost(deploy(nn.Sequential(ACmix(3, 16))))
+    for lazy in (nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(affine=False)):
+        with pytest.raises(ValueError, match="not known yet; run it once"):
+            model_cost(nn.Sequential(lazy), 8, 8)
     assert model_cost(nn.Sequential(nn.GroupNorm(1, 3))) == {}
 
 

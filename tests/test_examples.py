@@ -177,6 +177,7 @@ def test_check_allows_for_what_the_exercise_says():
     assert check(3.945, 3.94, within=0.01) and not check(3.96, 3.94, within=0.01)
     assert check((1.2, 3), (1, 3), within=0.2) and not check((1, 3.3), (1, 3), within=0.2)
     assert not check(1e9, math.inf, within=1)
+    assert not check(10**400, 1.0)
 
 
 def form(*arguments, **options):

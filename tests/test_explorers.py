@@ -197,6 +197,8 @@ def test_the_readers_picture_comes_back(module):
     assert torch.equal(explorer.current_image(), own)
     with pytest.raises(ValueError, match=r"image must be 378 float32 numbers, \[3, 9, 14\]"):
         explorer.image = b"1234"
+    with pytest.raises(ValueError, match="image must be finite"):
+        explorer.image = own.mul(torch.nan).numpy().tobytes()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,9 @@ def test_refuses(module, image, error, says):
         ("alpha", float("nan"), "alpha must be finite"),
         ("kernel_att", 4, "kernel_att must be odd"),
         ("kernel_att", -1, "kernel_att must be at least 1"),
+        ("kernel_att", 15, "kernel_att must be at most 13"),
         ("dilation", 0, "dilation must be at least 1"),
+        ("dilation", 5, "dilation must be at most 4"),
         ("kernel_conv", 9, r"one of \[1, 3, 5, 7\], but 9 came"),
         ("head", 2, "head must be from 0 to 1"),
         ("channel", -1, "channel must be from 0 to 3"),

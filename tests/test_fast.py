@@ -97,7 +97,7 @@ def test_multiplicity_counts_what_reflection_repeats(size, window):
         assert row.tolist() == np.bincount(seen, minlength=size).tolist()
 
 
-@pytest.mark.parametrize("window", [(3, 1, 1), (7, 1, 1), (5, 2, 3), (3, 3, 2), (5, 1, 4)])
+@pytest.mark.parametrize("window", [(3, 1, 1), (7, 1, 1), (5, 2, 3), (3, 3, 2), (5, 1, 64)])
 @pytest.mark.parametrize("size", [1, 3, 8, 9, 30])
 def test_every_output_pixel_has_one_home_and_its_whole_window(size, window):
     k, stride, dilation = window
@@ -109,6 +109,10 @@ def test_every_output_pixel_has_one_home_and_its_whole_window(size, window):
     for t, p, i in zip(tile.tolist(), place.tolist(), range(0, size, stride), strict=True):
         window = padded[i : i + dilation * (k - 1) + 1 : dilation]
         assert cut.keys[t][cut.near[p]].tolist() == window.tolist()
+
+
+def test_no_tile_is_without_queries():
+    assert tiles(56, 7, dilation=512).queries.tolist() == [[i] for i in range(56)]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -295,6 +299,10 @@ def test_unknown_backend():
     with pytest.raises(ValueError, match=r"backend must be one of None, 'unfold'.*'cuda' came"):
         ACmix(4, 4, backend="cuda")
     maps = torch.randn(3, 1, 4, 5, 5)
+    module = ACmix(8, 8)
+    module.backend = "Unfold"
+    with pytest.raises(ValueError, match=r"backend must be one of.*'Unfold' came"):
+        module(torch.rand(1, 8, 5, 5))
     with pytest.raises(ValueError, match="backend must be one of"):
         local_attention(*maps, 3, backend="flash")
 

@@ -88,6 +88,7 @@ def test_results_are_copies():
         ({"kernel": torch.full((3, 3), torch.nan)}, ValueError, "finite"),
         ({"kernel": torch.full((3, 3), 101.0)}, ValueError, "divide"),
         ({"kernel": ACmix(3, 4)}, TypeError, "torch.as_tensor"),
+        ({"kernel": torch.eye(3).to_sparse()}, TypeError, r"pass kernel\.to_dense"),
         ({"image": torch.zeros(2, 8, 8)}, ValueError, "for colours"),
         ({"image": torch.zeros(8)}, ValueError, "for colours"),
         ({"image": torch.zeros(8, 8, dtype=torch.uint8)}, TypeError, "255"),

@@ -128,6 +128,20 @@ def test_shift_layer_deals_out_displacements():
 
 
 @pytest.mark.parametrize(
+    ("call", "shape"),
+    [(ShiftLayer(54), (1, 54, 5, 4)), (lambda maps: shift_and_sum(maps, 3), (1, 9, 6, 5, 4))],
+)
+def test_a_gradient_of_the_whole_input_is_made_once(call, shape):
+    f = torch.randn(shape, requires_grad=True)
+    nodes, reading = [call(f).grad_fn], 0
+    for node in nodes:
+        before = [n for n, _ in node.next_functions if n]
+        nodes += [n for n in before if n not in nodes]
+        reading += any(n.name().endswith("AccumulateGrad") for n in before)
+    assert reading == 1
+
+
+@pytest.mark.parametrize(
     ("call", "error", "says"),
     [
         (lambda: shift(torch.ones(3), 1, 1), ValueError, "f must have the shape"),

@@ -81,6 +81,7 @@ def test_no_further_than_the_side_of_the_map():
         (torch.zeros(4, 4, dtype=torch.long), TypeError, "int64"),
         (torch.rand(129, 128), ValueError, "129×128 came"),
         (torch.full((4, 4), torch.nan), ValueError, "finite"),
+        (torch.eye(4).to_sparse(), TypeError, r"pass image\.to_dense\(\)"),
         ("flower.jpg", TypeError, "str came"),
     ],
 )

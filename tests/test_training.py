@@ -254,20 +254,26 @@ def test_seeds_differ():
 
 
 def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    file, data, save = tmp_path / "run.pt", few(train=16), torch.save
+    file, data = tmp_path / "run.pt", few(train=16)
     train(replace(SMALL, epochs=1), file, data=data)
     before = file.read_bytes()
 
-    def dies_halfway(state, target):
-        save(state, target)
-        Path(target).write_bytes(Path(target).read_bytes()[:1000])
+    def dies_halfway(target, raw):
+        with target.open("wb") as f:
+            f.write(raw[:1000])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", dies_halfway)
+    monkeypatch.setattr(Path, "write_bytes", dies_halfway)
     run = loop._Run(SMALL, data, 0, 1, torch.device("cpu"))
     with pytest.raises(KeyboardInterrupt):
         run.save(file, [])
     assert file.read_bytes() == before
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    run = loop._Run(SMALL, few(train=16), 0, 1, torch.device("cpu"))
+    with pytest.raises(FileNotFoundError):
+        run.save(tmp_path / "no" / "run.pt", [])
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
@@ -344,9 +350,10 @@ def test_a_finished_checkpoint_still_gives_its_log(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "name", "said"), [
-    ("--export", "w.json", r"--export must not end in \.json"),
-    *((option, "", "is a folder") for option in ("--export", "--checkpoint", "--log-file")),
-    *((option, "no/w.pt", "make the folder first") for option in ("--export", "--checkpoint")),
+    ("--export", "lr0.01", r"--export must end in \.safetensors"),
+    *((option, "", "is a folder") for option in ("--checkpoint", "--log-file")),
+    *((option, "no/w.safetensors", "make the folder first")
+      for option in ("--export", "--checkpoint")),
 ])  # fmt: skip
 def test_files_that_cannot_be_written_are_refused_before_the_training(
     tmp_path, monkeypatch, option, name, said
@@ -355,6 +362,27 @@ def test_files_that_cannot_be_written_are_refused_before_the_training(
     with pytest.raises(SystemExit, match=said):
         main([option, str(tmp_path / name)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda folder, how: folder != tmp_path)
+    monkeypatch.setattr(sys.modules[main.__module__], "train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(SystemExit, match="--log-file must be a file in a folder that can be"):
+        main(["--log-file", str(tmp_path / "log.jsonl")])
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("--checkpoint w.safetensors", "--export w.safetensors"),
+    ("--checkpoint w.json", "--export w.safetensors"),
+    ("--log-file w.json", "--export link/w.safetensors"),
+    ("--checkpoint w", "--log-file w"),
+])  # fmt: skip
+def test_one_name_for_two_files_is_refused(tmp_path, monkeypatch, one, other):
+    monkeypatch.setattr(sys.modules[main.__module__], "train", lambda *_: pytest.fail("it trains"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(SystemExit, match="must be two files"):
+        main([*one.split(), *other.split()])
 
 
 def test_the_command_of_a_plan_is_one_for_a_shell():
@@ -378,6 +406,12 @@ def test_a_plan_is_made_of_plain_numbers_and_names(tmp_path):
 def test_a_seed_that_cannot_be_used_is_named():
     with pytest.raises(SystemExit, match="error: seed must be at least 0, but -1 came"):
         main(["--seed", "-1"])
+    with pytest.raises(SystemExit, match=f"error: seed must be below 2⁶⁴, but {2**64} came"):
+        main(["--seed", str(2**64)])
+
+
+def test_a_large_seed_is_a_seed():
+    train(replace(SMALL, seed=2**64 - 1, epochs=1), data=few(train=16))
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--lr", "nan"], ["--arm", "swin"]])

@@ -8,11 +8,13 @@ import traitlets
 
 from acmix_edu.acmix import ACmix
 from acmix_edu.attention import local_attention_weights, split_heads
-from acmix_edu.checks import odd_kernel, pair, whole_number
+from acmix_edu.checks import pair, whole_number
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
     Explorer,
     between,
+    most_window,
+    offered_window,
     one_image,
     one_of,
     packed,
@@ -25,7 +27,6 @@ from acmix_edu.training import trained_acmix
 
 MODES = ("window", "tile", "whole image")
 LEAST, MOST = 0.25, 4.0  # of the temperature
-MOST_KERNEL, MOST_DILATION = 13, 4  # unless the module has more
 LAYERS = ("conv1_", "conv2_", "conv3_", "conv_p_")
 
 
@@ -96,8 +97,7 @@ class AttentionExplorer(Explorer):
         self._image = _input(image, first.in_planes)
         height, width = self._image.shape[1:]
         self._bounds = {"head": first.head, "channel": first.head_dim, "pixel": (height, width)}
-        self._most = {"kernel_att": max(MOST_KERNEL, first.kernel_att)}
-        self._most |= {"dilation": max(MOST_DILATION, first.dilation)}
+        self._most = most_window(first)
         named = {name: _stage1_weights(module) for name, module in self._modules.items()}
         layers, places = packed(named)
         constants = {"image": self._image.numpy().tobytes(), "layers": layers, "places": places}
@@ -147,13 +147,7 @@ class AttentionExplorer(Explorer):
 
     @traitlets.validate("kernel_att", "dilation")
     def _not_too_large(self, proposal):
-        name = proposal.trait.name
-        check = odd_kernel if name == "kernel_att" else whole_number
-        if check(name, proposal.value) > self._most[name]:
-            raise ValueError(
-                f"{name} must be at most {self._most[name]}, but {proposal.value} came."
-            )
-        return proposal.value
+        return offered_window(proposal.trait.name, proposal.value, self._most)
 
     @traitlets.validate("temperature")
     def _moderate(self, proposal):

@@ -8,8 +8,10 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix, refuse_other_layers, refuse_other_stages
+from acmix_edu.checks import odd_kernel, whole_number
 
 MOST_PIXELS = 128 * 128
+MOST_WINDOW = {"kernel_att": 13, "dilation": 4}  # unless the module has more
 WEIGHTS = {"rate1", "rate2", "fc.weight", "dep_conv.weight"} | {
     f"{layer}.{part}"
     for layer in ("conv1", "conv2", "conv3", "conv_p")
@@ -85,6 +87,19 @@ def one_of(name: str, value, offered):
     return value
 
 
+def most_window(module: ACmix) -> dict[str, int]:
+    """Return the largest ``kernel_att`` and ``dilation`` that a view offers."""
+    return {name: max(most, getattr(module, name)) for name, most in MOST_WINDOW.items()}
+
+
+def offered_window(name: str, value: int, most: dict[str, int]) -> int:
+    """Return a ``kernel_att`` or ``dilation`` that an ACmix takes and a view offers."""
+    check = odd_kernel if name == "kernel_att" else whole_number
+    if check(name, value) > most[name]:
+        raise ValueError(f"{name} must be at most {most[name]}, but {value} came.")
+    return value
+
+
 def weights_of(module: ACmix) -> dict[str, torch.Tensor]:
     """Return the module's weights by names without dots, as JavaScript has them."""
     return {name.replace(".", "_"): value for name, value in module.state_dict().items()}
@@ -139,12 +154,15 @@ def numbers(name: str, value, shape: str) -> torch.Tensor:
     """Return what holds numbers as a tensor on the CPU."""
     try:
         tensor = isinstance(value, torch.Tensor)
-        return torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
+        x = torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{name} must be a numeric array or tensor {shape}, but a {type(value).__name__} "
             "came that is not; pass torch.as_tensor(...).float()."
         ) from None
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} must be dense, but a sparse tensor came; pass {name}.to_dense().")
+    return x
 
 
 def finite(name: str, x: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,13 @@ import torch
 import traitlets
 
 from acmix_edu.acmix import ACmix
-from acmix_edu.checks import odd_kernel, pair, whole_number
+from acmix_edu.checks import pair, whole_number
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import (
     Explorer,
+    finite,
+    most_window,
+    offered_window,
     one_image,
     one_of,
     packed,
@@ -45,7 +48,8 @@ class MixingExplorer(Explorer):
     Traits:
         alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
         (first) module has them; a new ``preset``, the name of a module, brings that module's α
-        and β. A ``kernel_conv`` other than the module's own comes with seeded,
+        and β, also where they are set at once with it (``hold_trait_notifications``).
+        A ``kernel_conv`` other than the module's own comes with seeded,
         untrained weights. And offset: the cell of the kernels, from their centre, whose values
         are written below them; and more: whether what is folded at first is open.
         ``current_image()`` follows the reader's own picture.
@@ -96,6 +100,7 @@ class MixingExplorer(Explorer):
         self._seeded_fc = {k: _seeded_fc(module.head, k) for k in KERNEL_CONV_CHOICES}
         height, width = (math.ceil(side / module.stride) for side in self._image.shape[1:])
         self._bounds = {"head": module.head, "channel": module.head_dim, "pixel": (height, width)}
+        self._most = most_window(module)
         head, channel = whole_number("head", head, 0), whole_number("channel", channel, 0)
         rates = {name: [m.rate1.item(), m.rate2.item()] for name, m in self._modules.items()}
         start = {
@@ -179,15 +184,12 @@ class MixingExplorer(Explorer):
                 f"image must be {self._image.numel()} float32 numbers, {list(self._image.shape)}, "
                 f"but {len(proposal.value)} bytes came; pass tensor.numpy().tobytes()."
             )
+        finite("image", torch.frombuffer(bytearray(proposal.value), dtype=torch.float32))
         return proposal.value
 
-    @traitlets.validate("kernel_att")
-    def _odd(self, proposal):
-        return odd_kernel("kernel_att", proposal.value)
-
-    @traitlets.validate("dilation")
-    def _positive(self, proposal):
-        return whole_number("dilation", proposal.value)
+    @traitlets.validate("kernel_att", "dilation")
+    def _not_too_large(self, proposal):
+        return offered_window(proposal.trait.name, proposal.value, self._most)
 
     @traitlets.validate("kernel_conv")
     def _offered(self, proposal):

@@ -22,7 +22,8 @@ class TrainingExplorer(Explorer):
     Args:
         runs: by task, a record as ``acmix_edu.training.runs.records`` returns it; all those that
             come with the package when left out.
-        task, arm, beside: where to start; ``beside`` is the arm to compare with.
+        task, arm, beside: where to start; ``beside`` is the arm to compare with. When left out,
+            "match", "acmix" and "attention", or the first of what ``runs`` holds.
         inside: show all charts from the start.
 
     Traits:
@@ -52,17 +53,18 @@ class TrainingExplorer(Explorer):
     runs = traitlets.Dict(read_only=True).tag(sync=True)
     names = traitlets.Dict(read_only=True).tag(sync=True)  # of tasks and arms, in their order
 
-    def __init__(
-        self, runs=None, *, task="match", arm="acmix", beside="attention", epoch=0, inside=False
-    ):
+    def __init__(self, runs=None, *, task=None, arm=None, beside=None, epoch=0, inside=False):
         if runs is None:
             runs = {task: records(task) for task in sorted(EPOCHS)}
         self._curves = _all_curves(runs)
         self._bounds = {"epoch": max(len(run["loss"]) for task in self._curves.values()
                                      for arm in task["arms"].values() for run in arm)}  # fmt: skip
-        state = {"task": task, "arm": arm, "beside": beside, "epoch": epoch, "inside": inside}
         arms = list(next(iter(self._curves.values()))["arms"])
         names = {"tasks": list(self._curves), "arms": arms}
+        state = {
+            "task": _first(task, "match", names["tasks"]), "arm": _first(arm, "acmix", arms),
+            "beside": _first(beside, "attention", arms), "epoch": epoch, "inside": inside,
+        }  # fmt: skip
         super().__init__("training", {"runs": self._curves, "names": names}, **state)
 
     def run(self, arm: str | None = None) -> list[dict]:
@@ -80,6 +82,13 @@ class TrainingExplorer(Explorer):
         name = proposal.trait.name
         known = list(self._curves if name == "task" else next(iter(self._curves.values()))["arms"])
         return one_of(name, proposal.value, known)
+
+
+def _first(passed: str | None, usual: str, held: list[str]) -> str:
+    """Return where to start: what was passed, or the usual, or the first that there is."""
+    if passed is not None:
+        return passed
+    return usual if usual in held else held[0]
 
 
 def _all_curves(runs) -> dict:

@@ -54,7 +54,6 @@ def local_attention(
         >>> fast = local_attention(q, k, v, 7)
         >>> torch.testing.assert_close(fast, plain)
     """
-    check_backend(backend)
     attention.check_maps(q, k, v, kernel_size, pe, stride, dilation)
     return attend(q, k, v, kernel_size, pe, stride, dilation, backend)
 

@@ -18,7 +18,7 @@ from acmix_edu.checks import (
     one_shape,
 )
 from acmix_edu.fast import triton_convolution
-from acmix_edu.fast.triton_base import cast_to, check_backend, is_recorded, kernel_runs
+from acmix_edu.fast.triton_base import cast_to, is_recorded, kernel_runs
 
 # PyTorch's fast convolution takes groups of 8 float32 outputs, or 16, …, and a slow one the others.
 # With AVX-512 it takes groups of 4, too, but not for the gradient of the weight.
@@ -105,7 +105,6 @@ def grouped_convolution(
         >>> grouped_convolution(*maps, torch.randn(64, 12, 3, 3)).shape
         torch.Size([2, 64, 7, 7])
     """
-    check_backend(backend)
     check_maps(q, k, v, 1, stride=stride)
     _check_weight(q, v, weight)
     if stacked is not None and not torch.jit.is_tracing():

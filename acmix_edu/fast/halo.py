@@ -49,6 +49,8 @@ def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, devic
     """
     outputs = _parts(size, stride)
     classes = dilation // math.gcd(stride, dilation)
+    if is_known(outputs):
+        classes = min(classes, outputs)  # none without a query
     step = classes * stride  # pixels from query to query in a tile, a multiple of the dilation
     members = _parts(outputs, classes)
     side = _side(members)

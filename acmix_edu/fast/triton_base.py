@@ -153,7 +153,9 @@ def kernel_runs(backend: str | None, why_not, q, k, v) -> bool:
 
     Raises:
         RuntimeError: backend is "triton" and there is a reason; says it.
+        ValueError: there is no such backend.
     """
+    check_backend(backend)  # which may have been set on a module since
     if backend in ("unfold", "halo") or (backend is None and (not q.is_cuda or is_recorded())):
         return False
     reason = why_not(q, k, v)

@@ -70,26 +70,39 @@ def line(record: dict, epochs: int, seconds: float) -> str:
 
 def check_files(options: dict) -> None:
     """Say before the training, and not after it, that a file cannot be written."""
-    for name in ("checkpoint", "log_file", "export"):
-        if not options[name]:
-            continue
-        file, option = Path(options[name]).absolute(), "--" + name.replace("_", "-")
-        if not file.parent.is_dir():
+    names = [name for name in ("checkpoint", "log_file", "export") if options[name]]
+    files = {"--" + name.replace("_", "-"): Path(options[name]) for name in names}
+    if weights := files.get("--export"):
+        if weights.suffix != ".safetensors":
             raise ValueError(
-                f"{option} must name a file in a folder that is there, but {options[name]} came; "
-                "make the folder first."
+                f"--export must end in .safetensors, but {weights} came; pass a name such as "
+                "w.safetensors: what is said of the weights goes to w.json."
             )
-        if file.is_dir():
-            raise ValueError(
-                f"{option} must name a file, but {options[name]} is a folder; name a file in it."
-            )
-    if options["export"]:
-        if Path(options["export"]).suffix == ".json":
-            raise ValueError(
-                f"--export must not end in .json, but {options['export']} came: there goes what "
-                "is said of the weights; pass a name that ends in .safetensors."
-            )
+        files["the .json beside --export"] = weights.with_suffix(".json")
         library()
+    owners = {}
+    for option, file in files.items():
+        _check_file(option, file)
+        if (other := owners.setdefault(file.resolve(), option)) != option:
+            raise ValueError(
+                f"{other} and {option} must be two files, but {file} came for both; pass another "
+                "name for one of them."
+            )
+
+
+def _check_file(option: str, file: Path) -> None:
+    if not file.absolute().parent.is_dir():
+        raise ValueError(
+            f"{option} must be a file in a folder that is there, but {file} came; "
+            "make the folder first."
+        )
+    if not os.access(file.absolute().parent, os.W_OK):
+        raise ValueError(
+            f"{option} must be a file in a folder that can be written, but {file} came; "
+            "name another folder."
+        )
+    if file.is_dir():
+        raise ValueError(f"{option} must be a file, but {file} is a folder; name a file in it.")
 
 
 def main(arguments: list[str] | None = None) -> None:

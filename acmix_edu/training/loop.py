@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import math
 import os
@@ -44,6 +45,8 @@ class Plan:
         keep("path", None if self.path is None else os.fspath(self.path))
         keep("epochs", whole_number("epochs", self.epochs, 0))
         keep("seed", whole_number("seed", self.seed, 0))
+        if self.seed >= 2**64:  # what PyTorch's generators take
+            raise ValueError(f"seed must be below 2⁶⁴, but {self.seed} came.")
         keep("batch_size", whole_number("batch_size", self.batch_size))
 
 
@@ -136,7 +139,7 @@ class _Run:
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train on every full batch once, in an order that depends on seed and epoch only."""
-        generator = torch.Generator().manual_seed(1_000_003 * self.plan.seed + epoch)
+        generator = torch.Generator().manual_seed((1_000_003 * self.plan.seed + epoch) % 2**64)
         order = torch.randperm(len(self.data.train_y), generator=generator)
         size = self.plan.batch_size
         batches = order[: len(order) // size * size].view(-1, size)
@@ -194,7 +197,9 @@ class _Run:
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }  # fmt: skip
-        write_whole(file, lambda temporary: torch.save(state, temporary))
+        raw = io.BytesIO()  # PyTorch's own errors of writing to a file are no OSErrors
+        torch.save(state, raw)
+        write_whole(file, lambda temporary: temporary.write_bytes(raw.getbuffer()))
 
     def restore(self, file: Path) -> list[dict]:
         """Take up the state of a checkpoint, if there is one, and return its records."""

@@ -292,6 +292,13 @@ def test_python_has_the_same_curves():
         assert curves["entropy"][2] == [r["layers"][2]["entropy"] for r in log]
 
 
+def test_own_records_start_with_what_they_hold():
+    few = records("match")
+    few["runs"] = [run for run in few["runs"] if run["arm"] in ("lost-init", "acmix")]
+    explorer = TrainingExplorer({"mine": few})
+    assert (explorer.task, explorer.arm, explorer.beside) == ("mine", "acmix", "acmix")
+
+
 def test_tasks_without_a_common_arm_are_refused():
     few = {task: records(task) for task in ("texture", "match")}
     for task, arm in (("texture", "acmix"), ("match", "loud-alpha")):

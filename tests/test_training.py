@@ -498,20 +498,23 @@ def test_the_released_network_reads_digits():
     assert about["bytes"] <= 500_000
 
 
-@pytest.mark.parametrize("record", [*runs.EPOCHS, "match-again"])
+@pytest.mark.parametrize("record", runs.SERIES)
 def test_every_arm_and_seed_is_recorded(record):
-    recorded, task = runs.records(record), record.removesuffix("-again")
+    recorded, (task, epochs, arms, seeds, curves) = runs.records(record), runs.SERIES[record]
     made = {(r["arm"], r["seed"]): r for r in recorded["runs"]}
-    arms, seeds = [*ARMS, *(CONTROLS if task == "match" else ())], runs.SEEDS
-    if record == "match-again":  # both paths; no seed that raised the question
-        arms, seeds = arms[3:], range(10, 20)
     assert set(made) == {(arm, seed) for arm in arms for seed in seeds}
     assert set(recorded["summary"]) == set(arms)
     for (arm, _), run in made.items():
-        assert [r["epoch"] for r in run["records"]] == list(range(runs.EPOCHS[task] + 1))
-        assert f"--data {task} --arm {arm} --epochs {runs.EPOCHS[task]} " in run["command"]
+        assert [r["epoch"] for r in run["records"]] == list(range(epochs + 1))
+        assert f"--data {task} --arm {arm} --epochs {epochs} " in run["command"]
+        assert all(("layers" in r) is not curves for r in run["records"])
     last = [made["small-beta", seed]["records"][-1]["test_accuracy"] for seed in seeds]
     assert recorded["summary"]["small-beta"]["mean"] == pytest.approx(np.mean(last), abs=1e-4)
+
+
+def test_fresh_seeds_are_none_that_raised_the_question():
+    assert not set(runs.SERIES["match-again"].seeds) & set(runs.SERIES["match"].seeds)
+    assert runs.TASKS == ("match", "mixture", "texture", "digits", "rotation")
 
 
 # the denoiser, and the film of its training

@@ -5,7 +5,7 @@ import traitlets
 from acmix_edu.explorers.explorer import Explorer, one_of
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.network import ARMS
-from acmix_edu.training.runs import EPOCHS, records
+from acmix_edu.training.runs import TASKS, records
 
 PER_RUN = ("test_accuracy", "loss")
 PER_LAYER = ("share", "alpha", "beta", "drift", "entropy")
@@ -55,7 +55,7 @@ class TrainingExplorer(Explorer):
 
     def __init__(self, runs=None, *, task=None, arm=None, beside=None, epoch=0, inside=False):
         if runs is None:
-            runs = {task: records(task) for task in sorted(EPOCHS)}
+            runs = {task: records(task) for task in sorted(TASKS)}
         self._curves = _all_curves(runs)
         self._bounds = {"epoch": max(len(run["loss"]) for task in self._curves.values()
                                      for arm in task["arms"].values() for run in arm)}  # fmt: skip

@@ -1,10 +1,11 @@
 """Which task needs which path? Every arm on every task, ten seeds; the records go to files.
 
-The controls, too, on the task "match" alone. What these made likely there was then put to ten
-fresh seeds of all arms that have both paths: the record "match-again".
+On the task "match" alone: the controls; ten fresh seeds of all arms that have both paths, to which
+was put what the first ten made likely ("match-again"); and training for three times as long
+("match-longer").
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about three and a
-half hours; a run that is already in its file is not repeated, so the command may be stopped.
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about five hours;
+a run that is already in its file is not repeated, so the command may be stopped.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -22,44 +23,66 @@ from acmix_edu.training.loop import Plan, train, write_whole
 from acmix_edu.training.network import ARMS, CONTROLS, MIXING, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
 
-EPOCHS = {"match": 6, "mixture": 4, "texture": 2, "digits": 5, "rotation": 4}
-SEEDS, FRESH = range(10), range(10, 20)
-CONTROLLED, AGAIN = "match", "match-again"
+
+class Series(NamedTuple):
+    """The runs of one record: every arm with every seed."""
+
+    task: str
+    epochs: int
+    arms: tuple[str, ...] = tuple(ARMS)
+    seeds: range = range(10)
+    curves: bool = False  # of every epoch only the accuracies are kept
+
+
+PATIENT = ("conv3x3", "attention", "acmix", "small-beta")
+SERIES = {
+    "match": Series("match", 6, (*ARMS, *CONTROLS)),
+    "mixture": Series("mixture", 4),
+    "texture": Series("texture", 2),
+    "digits": Series("digits", 5),
+    "rotation": Series("rotation", 4),
+    "match-again": Series("match", 6, tuple(MIXING), range(10, 20)),
+    "match-longer": Series("match", 18, PATIENT, curves=True),
+}
+TASKS = tuple(name for name, series in SERIES.items() if name == series.task)
 RECORDS = Path(__file__).parent / "records"
 
 
-def run(task: str, arm: str, seed: int, data) -> dict:
+def run(series: Series, arm: str, seed: int, data) -> dict:
     """Train once; keep the records, the command and the time that the processor took."""
-    plan = Plan(data=task, arm=arm, epochs=EPOCHS[task], seed=seed)
+    plan = Plan(data=series.task, arm=arm, epochs=series.epochs, seed=seed)
     started = time.process_time()
     network, records = train(plan, data=data)
     return {
-        "arm": arm, "seed": seed, "command": command(plan), "records": _rounded(records),
+        "arm": arm, "seed": seed, "command": command(plan), "records": _kept(records, series),
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "cpu_seconds": round(time.process_time() - started, 1),
     }  # fmt: skip
 
 
-def _rounded(records: list[dict]) -> list[dict]:
+def _kept(records: list[dict], series: Series) -> list[dict]:
+    if series.curves:
+        records = [{k: r[k] for k in ("epoch", "train_accuracy", "test_accuracy")} for r in records]
     return [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in records]
 
 
-def run_task(task: str, seed: int, arms: Iterable[str], record: str | None = None) -> None:
-    """Make the runs of a task and a seed that its file, or that of ``record``, does not hold."""
-    file, data = RECORDS / f"{record or task}.json", load(task)
-    result = {"task": task, "train": len(data.train_y), "test": len(data.test_y),
+def run_series(record: str, seed: int) -> None:
+    """Make the runs with this seed that the file of a record does not hold."""
+    series, file = SERIES[record], RECORDS / f"{record}.json"
+    data = load(series.task)
+    result = {"task": series.task, "train": len(data.train_y), "test": len(data.test_y),
               "classes": data.classes, "widths": WIDTHS, "windows": WINDOWS,
               "torch": torch.__version__, "machine": platform.machine(), "runs": []}  # fmt: skip
     if file.exists():
         result["runs"] = json.loads(file.read_text(encoding="utf-8"))["runs"]
     done = [r["arm"] for r in result["runs"] if r["seed"] == seed]
-    for arm in [arm for arm in arms if arm not in done]:
-        result["runs"].append(run(task, arm, seed, data))
+    for arm in [arm for arm in series.arms if arm not in done]:
+        result["runs"].append(run(series, arm, seed, data))
         result["summary"] = summary(result["runs"])
         _write(file, result)
         last = result["runs"][-1]
         accuracy, seconds = last["records"][-1]["test_accuracy"], last["cpu_seconds"]
-        print(f"{task:8} {arm:12} seed {seed}  {accuracy:6.1%}  {seconds:.0f} s", flush=True)
+        print(f"{record:12} {arm:12} seed {seed}  {accuracy:6.1%}  {seconds:.0f} s", flush=True)
 
 
 def _write(file: Path, result: dict) -> None:
@@ -71,17 +94,17 @@ def _write(file: Path, result: dict) -> None:
 
 
 def records(task: str) -> dict:
-    """Return the recorded runs of a task, or "match-again"; "summary" holds the last accuracies.
+    """Return the recorded runs of a task, or of another series of ``SERIES``.
+
+    "summary" holds the accuracies at the end.
 
     Example:
         >>> sorted(records("texture")["summary"])[:3]
         ['acmix', 'attention', 'conv3x3']
     """
-    file = RECORDS / f"{task}.json"
-    if not file.is_file():
-        known = ", ".join(sorted(f.stem for f in RECORDS.glob("*.json")))
-        raise ValueError(f"task must be one of {known}, but {task!r} came.")
-    return json.loads(file.read_text(encoding="utf-8"))
+    if task not in SERIES:
+        raise ValueError(f"task must be one of {', '.join(sorted(SERIES))}, but {task!r} came.")
+    return json.loads((RECORDS / f"{task}.json").read_text(encoding="utf-8"))
 
 
 def summary(runs: list[dict]) -> dict[str, dict[str, float]]:
@@ -98,14 +121,12 @@ def summary(runs: list[dict]) -> dict[str, dict[str, float]]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
-    for seed in SEEDS:
-        for task in EPOCHS:
-            run_task(task, seed, [*ARMS, *(CONTROLS if task == CONTROLLED else ())])
-    for seed in FRESH:
-        run_task(CONTROLLED, seed, MIXING, AGAIN)
-    for task in (*EPOCHS, AGAIN):
-        for arm, v in records(task)["summary"].items():
-            print(f"{task:11} {arm:12} {v['mean']:6.1%}  ({v['lowest']:.1%} … {v['highest']:.1%})")
+    for record, series in SERIES.items():
+        for seed in series.seeds:
+            run_series(record, seed)
+        for arm, v in records(record)["summary"].items():
+            line = f"{v['mean']:6.1%}  ({v['lowest']:.1%} … {v['highest']:.1%})"
+            print(f"{record:12} {arm:12} {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -83,15 +83,18 @@
     return { model, widget };
   });
 
-  // Safari does not anchor the scroll: what starts above the window would move the text in it.
+  // Safari does not anchor the scroll: what starts above the window would move the text in it, while
+  // it grows from the height of its place to its own.
   function keepPlace(place) {
     if (CSS.supports("overflow-anchor", "auto")) return;
     let height = place.offsetHeight;
-    new ResizeObserver(() => {
+    const growth = new ResizeObserver(() => {
       const grown = place.offsetHeight - height, wasAbove = place.getBoundingClientRect().bottom <= grown;
       height += grown;
       if (grown && wasAbove) scrollBy({ top: grown, behavior: "instant" });
-    }).observe(place);
+    });
+    growth.observe(place);
+    setTimeout(() => growth.disconnect(), 1000);
   }
 
   async function show(script) {

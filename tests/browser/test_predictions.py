@@ -34,7 +34,7 @@ def test_a_choice_opens_the_next_answer_and_says_what_was_chosen(page, server, c
             assert page.evaluate(OPEN) == [[answer, "status", f"You said: {option}."]]
             assert group.locator("[aria-pressed=true]").all_inner_texts() == [option]
             assert page.evaluate("() => document.activeElement.innerText") == option
-            assert group.bounding_box() == place, "the page has moved"
+            assert abs(group.bounding_box()["y"] - place["y"]) < 1, "the page has moved"
 
 
 def click(page, group, option):

@@ -26,27 +26,29 @@ def test_a_choice_opens_the_next_answer_and_says_what_was_chosen(page, server, c
     names = [group.get_by_role("button").all_inner_texts() for group in groups]
     assert names == [options for options, *_ in told]
     for group, (options, answer, _) in zip(groups, told, strict=True):
-        for choose, option in ((click, options[0]), (press, options[-1])):
+        for aim, option in ((point, options[0]), (tab, options[-1])):
             page.evaluate(CLOSE)
-            group.scroll_into_view_if_needed()
+            choose = aim(page, group, option)
             place = group.bounding_box()
-            choose(page, group, option)
+            choose()
             assert page.evaluate(OPEN) == [[answer, "status", f"You said: {option}."]]
             assert group.locator("[aria-pressed=true]").all_inner_texts() == [option]
             assert page.evaluate("() => document.activeElement.innerText") == option
             assert abs(group.bounding_box()["y"] - place["y"]) < 1, "the page has moved"
 
 
-def click(page, group, option):
-    group.get_by_role("button", name=option, exact=True).click()
+def point(page, group, option):
+    """With the mouse: scroll to a button and point at it; return what clicks, and never scrolls."""
+    group.get_by_role("button", name=option, exact=True).hover()
+    return lambda: (page.mouse.down(), page.mouse.up())
 
 
-def press(page, group, option):
-    """With the keyboard alone: from the first button to that one, and the space bar there."""
+def tab(page, group, option):
+    """With the keyboard alone: from the first button to that one; return what presses it."""
     group.get_by_role("button").first.focus()
     while page.evaluate("() => document.activeElement.innerText") != option:
         page.keyboard.press("Tab")
-    page.keyboard.press("Space")
+    return lambda: page.keyboard.press("Space")
 
 
 def test_options_are_high_enough_and_fit(open_page, server):

@@ -13,7 +13,7 @@ def whole_number(name: str, value: int, least: int = 1) -> int:
     number = _integer(value)
     if number is None:
         raise TypeError(
-            f"{name} must be a whole number of at least {least}, but {value!r} "
+            f"{name} must be a whole number of at least {least}, but {_shown(value)} "
             f"({type(value).__name__}) came; pass an int such as {name}={max(least, 1)}."
         )
     if number < least:
@@ -33,6 +33,13 @@ def _integer(value) -> int | None:
         return None
 
 
+def _shown(value) -> str:
+    """Return what came, short enough to be read."""
+    if isinstance(value, torch.Tensor) and value.dim():
+        return f"a tensor of shape {list(value.shape)}"
+    return repr(value)
+
+
 def whole_numbers(**values: int) -> list[int]:
     """Return the values as ints of at least 1, in the order in which they are named."""
     return [whole_number(name, value) for name, value in values.items()]
@@ -43,7 +50,7 @@ def displacement(name: str, value: int) -> int:
     number = _integer(value)
     if number is None:
         raise TypeError(
-            f"{name} must be a whole number of pixels, but {value!r} came; "
+            f"{name} must be a whole number of pixels, but {_shown(value)} came; "
             "a shift by parts of a pixel is an interpolation."
         )
     return number
@@ -51,12 +58,17 @@ def displacement(name: str, value: int) -> int:
 
 def floating_dtype(dtype: torch.dtype | None) -> None:
     """Raise unless ``dtype`` is None, PyTorch's default, or one of floating-point numbers."""
-    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+    if dtype is None or (isinstance(dtype, torch.dtype) and _computes(dtype)):
         return
     raise TypeError(
-        f"dtype must be a floating-point torch.dtype, but {dtype!r} came; "
+        f"dtype must be a floating-point torch.dtype of 16 bits or more, but {dtype!r} came; "
         "pass dtype=torch.float32, or leave it out."
     )
+
+
+def _computes(dtype: torch.dtype) -> bool:
+    """Numbers of 8 bits are stored, but PyTorch does not add them."""
+    return dtype.is_floating_point and dtype.itemsize > 1
 
 
 def divisible(name: str, value: int, by_name: str, by: int) -> None:
@@ -91,15 +103,18 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
     """Return ``x`` if it is a floating-point tensor."""
     if not isinstance(x, torch.Tensor):
         mend = f"convert it with torch.as_tensor({name})"
+        if isinstance(x, list | tuple) and any(isinstance(f, torch.Tensor) for f in x):
+            mend = f"join its tensors with torch.stack({name})"
         if isinstance(x, torch.fx.Proxy):
             mend = "let torch.fx take the module for a leaf, or use torch.export"
         raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came; {mend}.")
-    if not x.is_floating_point():
+    if not _computes(x.dtype):
         mend = f"convert it with {name}.float()"
         if x.is_complex():
             mend = f"take {name}.abs() or {name}.real"
         raise TypeError(
-            f"{name} must hold floating-point numbers, but its dtype is {x.dtype}; {mend}."
+            f"{name} must hold floating-point numbers of 16 bits or more, but its dtype is "
+            f"{x.dtype}; {mend}."
         )
     if x.layout != torch.strided or x.is_nested:
         raise TypeError(

@@ -15,8 +15,9 @@ COMPILED = (
     "uncompiled, and compile afterwards."
 )
 NOTHING = (
-    "nothing was replaced: the model has no convolution that is 3×3, with padding 1, dilation 1, "
-    "groups 1, and as many outputs as inputs, a multiple of head={}; pick others with where."
+    "nothing was replaced: the model has no convolution that is 3×3, with padding 1 of zeros, "
+    "dilation 1, groups 1, the forward of nn.Conv2d, and as many outputs as inputs, a multiple of "
+    "head={}; pick others with where."
 )
 
 
@@ -57,7 +58,8 @@ def replace_conv3x3(
     zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels divisible by
     the number of heads. The new module has its channels, stride, dtype, device and mode, and new
     weights: train it. A bias is dropped; the values' projection has one. So are hooks,
-    parametrizations and attributes that others put on the convolution.
+    parametrizations and attributes that others put on the convolution. Code that reads the
+    convolution's weight or sizes no longer finds them.
 
     Args:
         model: any network; its own class stays, its convolutions change.
@@ -93,7 +95,9 @@ def replace_conv3x3(
         if not (where(name, module) if where else fits):
             return None
         if reason:
-            raise ValueError(f"where picks {name}, which ACmix cannot replace: {reason}.")
+            raise ValueError(
+                f"where picks {name}, which ACmix cannot replace: {reason}; let where leave it out."
+            )
         sizes = module.in_channels, module.out_channels
         new = ACmix(*sizes, stride=module.stride[0], **options)
         return new.to(_parameter(module)).train(module.training)
@@ -143,10 +147,12 @@ def _why_not(conv: nn.Conv2d, head: int) -> str | None:
         return f"its kernel is {conv.kernel_size}, not (3, 3)"
     if conv.padding not in ((1, 1), "same") or conv.padding_mode != "zeros":
         return f"its padding is {conv.padding} ({conv.padding_mode}), not 1 (zeros)"
-    if conv.dilation != (1, 1) or conv.groups != 1:
-        return f"its dilation is {conv.dilation} and its groups {conv.groups}, not 1"
+    if conv.dilation != (1, 1):
+        return f"its dilation is {conv.dilation}, not (1, 1)"
+    if conv.groups != 1:
+        return f"its groups are {conv.groups}, not 1"
     if conv.stride[0] != conv.stride[1]:
         return f"its stride is {conv.stride}, not the same on both axes"
     if conv.out_channels % head:
-        return f"its {conv.out_channels} output channels are not divisible by {head} heads"
+        return f"its {conv.out_channels} outputs are not divisible by head={head}"
     return None

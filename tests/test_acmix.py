@@ -249,6 +249,7 @@ def test_empty_batch():
         ({"kernel_att": -3}, ValueError, "kernel_att must be at least 1, but -3"),
         ({"kernel_att": 7.0}, TypeError, r"kernel_att must be a whole number.*7.0 \(float\)"),
         ({"kernel_att": True}, TypeError, "kernel_att must be a whole number"),
+        ({"head": torch.ones(9, 9)}, TypeError, r"but a tensor of shape \[9, 9\] \(Tensor\)"),
         ({"kernel_conv": 2}, ValueError, "kernel_conv must be odd"),
         ({"kernel_conv": "3"}, TypeError, "kernel_conv must be a whole number"),
         ({"head": 3}, ValueError, "out_planes must be divisible by head.*out_planes=9"),
@@ -293,6 +294,8 @@ def test_bad_arguments_are_named(arguments, error, says):
         (torch.ones(1, 4, 5, 5, device="meta"), ValueError, r"x must be on.*cpu.*is on meta"),
         (torch.ones(1, 4, 5, 5).to_sparse(), TypeError, r"x must be a dense.*to_dense\(\)"),
         (None, TypeError, "x must be a torch.Tensor, but a NoneType"),
+        ([torch.ones(4, 5, 5)], TypeError, r"but a list came; join .*torch\.stack\(x\)"),
+        (torch.ones(1, 4, 5, 5).to(torch.float8_e4m3fn), TypeError, r"float8_e4m3fn; .*float\(\)"),
     ],
 )
 def test_bad_input_is_named(call, x, error, says):
@@ -459,7 +462,7 @@ def test_initialisation_can_be_skipped(kind, sizes):
     layer, whole = torch.nn.utils.skip_init(kind, *sizes), kind(*sizes)
     layer.load_state_dict(whole.state_dict())
     assert all(map(torch.equal, layer.parameters(), whole.parameters()))
-    for dtype in (torch.int64, torch.complex64, "float32"):
+    for dtype in (torch.int64, torch.complex64, torch.float8_e5m2, "float32"):
         with pytest.raises(TypeError, match=f"dtype must be a floating-point.*{dtype}.* came"):
             kind(*sizes, dtype=dtype)
 

@@ -58,8 +58,8 @@ def test_where_chooses_and_may_change_the_channels():
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("2.0", r"kernel is \(1, 1\)"), ("3", "groups 8"), ("4", "padding is"), ("5", "padding is"),
-     ("6", "reflect"), ("7", "stride"), ("8", "6 output channels")],
+    [("2.0", r"kernel is \(1, 1\)"), ("3", "groups are 8"), ("4", "padding is"), ("5", "padding is"),
+     ("6", "reflect"), ("7", "stride"), ("8", "6 outputs are not divisible by head=4; let where")],
 )  # fmt: skip
 def test_where_cannot_pick_what_does_not_fit(name, says):
     with pytest.raises(ValueError, match=f"where picks {name}, which ACmix cannot.*{says}"):
@@ -87,7 +87,7 @@ def test_options_are_those_of_the_new_modules():
     assert replace_conv3x3(net, lambda name, _: name in "18", **options) == ["1", "8"]
     for layer in (net[1], net[8]):  # 8 has 6 channels: with 2 heads it fits
         assert {name: getattr(layer, name) for name in options} == options
-    with pytest.raises(ValueError, match=r"where picks 8, which ACmix cannot.*by 5 heads"):
+    with pytest.raises(ValueError, match=r"where picks 8, which ACmix cannot.*by head=5"):
         replace_conv3x3(network(), lambda name, _: name == "8", head=5)
     with pytest.raises(ValueError, match="as inputs, a multiple of head=3"):
         replace_conv3x3(network(), head=3)
@@ -125,6 +125,9 @@ def test_what_is_no_network_and_no_function(arguments, says):
 def test_nothing_to_replace():
     with pytest.raises(ValueError, match="nothing was replaced: the model has no"):
         replace_conv3x3(nn.Sequential(nn.Conv2d(4, 4, 1)))
+    reflected = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+    with pytest.raises(ValueError, match=r"padding 1 of zeros, .* the forward of nn.Conv2d"):
+        replace_conv3x3(nn.Sequential(reflected))
     with pytest.raises(ValueError, match="nothing was replaced: where picks no convolution"):
         replace_conv3x3(network(), lambda name, conv: False)
     with pytest.raises(ValueError, match="is one itself; wrap it"):

@@ -1,10 +1,11 @@
 """Which task needs which path? Every arm on every task, ten seeds; the records go to files.
 
-On the task "match" alone: the controls; ten fresh seeds of all arms that have both paths, to which
-was put what the first ten made likely ("match-again"); and training for three times as long
-("match-longer").
+On the task "match" alone: the controls, and ten fresh seeds of all arms that have both paths, to
+which was put what the first ten made likely ("match-again"). For three times as long on "match"
+and six times as long on "mixture": a few of the arms ("match-longer", "mixture-longer"); and fresh
+seeds of what was likely on "mixture" then ("mixture-again").
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about five hours;
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about six hours;
 a run that is already in its file is not repeated, so the command may be stopped.
 """
 
@@ -34,15 +35,17 @@ class Series(NamedTuple):
     curves: bool = False  # of every epoch only the accuracies are kept
 
 
-PATIENT = ("conv3x3", "attention", "acmix", "small-beta")
+PATIENT, FRESH = ("conv3x3", "attention", "acmix", "small-beta"), range(10, 20)
 SERIES = {
     "match": Series("match", 6, (*ARMS, *CONTROLS)),
     "mixture": Series("mixture", 4),
     "texture": Series("texture", 2),
     "digits": Series("digits", 5),
     "rotation": Series("rotation", 4),
-    "match-again": Series("match", 6, tuple(MIXING), range(10, 20)),
+    "match-again": Series("match", 6, tuple(MIXING), FRESH),
     "match-longer": Series("match", 18, PATIENT, curves=True),
+    "mixture-longer": Series("mixture", 24, (*PATIENT, "convolution"), curves=True),
+    "mixture-again": Series("mixture", 24, ("conv3x3", "convolution", "acmix"), FRESH, True),
 }
 TASKS = tuple(name for name, series in SERIES.items() if name == series.task)
 RECORDS = Path(__file__).parent / "records"

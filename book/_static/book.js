@@ -106,15 +106,21 @@
     const follows = (fold) => box.compareDocumentPosition(fold) & Node.DOCUMENT_POSITION_FOLLOWING;
     const answer = folds.find(follows);
     answer.insertAdjacentHTML("beforebegin", '<p class="said" role="status"></p>');
+    const said = answer.previousElementSibling;
     list.parentElement.outerHTML =
       `<div class="options" role="group" aria-label="Your prediction">${options.map(button).join("")}</div>`;
     const group = box.querySelector(".options");
+    if (!box.nextElementSibling.contains(answer)) { // an explorer stands between: say where it is
+      said.id = `answer-${folds.indexOf(answer)}`;
+      group.insertAdjacentHTML("afterend", `<p class="way" hidden><a href="#${said.id}">The answer</a> is open now.</p>`);
+    }
     group.addEventListener("click", ({ target }) => {
       const chosen = target.closest("button");
       if (!chosen) return;
       for (const each of group.children) each.setAttribute("aria-pressed", each === chosen);
-      answer.previousElementSibling.textContent = `You said: ${chosen.textContent}.`;
+      said.textContent = `You said: ${chosen.textContent}.`;
       answer.open = true;
+      box.querySelector(".way")?.removeAttribute("hidden");
     });
   }
 })();

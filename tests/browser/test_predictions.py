@@ -15,6 +15,7 @@ OPEN = """() => [...document.querySelectorAll("main details:not(.explorer *)")]
   .map((fold, n) => [n, fold.open, fold.previousElementSibling])
   .filter(([, open]) => open)
   .map(([n, , above]) => [n, above.getAttribute("role"), above.innerText])"""
+NEAR_THE_TOP = "(node) => Math.abs(node.getBoundingClientRect().top - 220) < 180"
 CLOSE = "() => document.querySelectorAll('main details').forEach((fold) => (fold.open = false))"
 
 
@@ -35,6 +36,18 @@ def test_a_choice_opens_the_next_answer_and_says_what_was_chosen(page, server, c
             assert group.locator("[aria-pressed=true]").all_inner_texts() == [option]
             assert page.evaluate("() => document.activeElement.innerText") == option
             assert abs(group.bounding_box()["y"] - place["y"]) < 1, "the page has moved"
+
+
+def test_a_link_leads_to_an_answer_that_an_explorer_stands_before(page, server):
+    visit(page, f"{server}/book/01_convolution.html")
+    links = page.get_by_role("link", name="The answer", exact=True)
+    assert links.count() == 0  # nothing is chosen yet
+    for group in page.get_by_role("group", name="Your prediction").all()[:2]:
+        group.get_by_role("button").first.click()
+    links.click()  # one: the answer to the second follows at once
+    said = page.get_by_text("You said: 5th.")
+    page.wait_for_function(NEAR_THE_TOP, arg=said.element_handle())
+    assert page.get_by_text("With the sixth map").is_visible()
 
 
 def point(page, group, option):

@@ -58,8 +58,9 @@ def test_where_chooses_and_may_change_the_channels():
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("2.0", r"kernel is \(1, 1\)"), ("3", "groups are 8"), ("4", "padding is"), ("5", "padding is"),
-     ("6", "reflect"), ("7", "stride"), ("8", "6 outputs are not divisible by head=4; let where")],
+    [("2.0", r"kernel is \(1, 1\)"), ("3", "groups are 8"), ("4", "padding is"),
+     ("5", "padding is"), ("6", "reflect"), ("7", "stride"),
+     ("8", "6 outputs are not divisible by head=4; let where")],
 )  # fmt: skip
 def test_where_cannot_pick_what_does_not_fit(name, says):
     with pytest.raises(ValueError, match=f"where picks {name}, which ACmix cannot.*{says}"):

@@ -5,7 +5,7 @@ which was put what the first ten made likely ("match-again"). For three times as
 and six times as long on "mixture": a few of the arms ("match-longer", "mixture-longer"); and fresh
 seeds of what was likely on "mixture" then ("mixture-again").
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about six hours;
+From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about seven hours;
 a run that is already in its file is not repeated, so the command may be stopped.
 """
 

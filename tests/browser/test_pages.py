@@ -38,7 +38,7 @@ def visit(page, address: str) -> None:
     page.goto(address, wait_until="load")
     page.evaluate(START_ALL)
     page.wait_for_function("() => !document.querySelector('.explorer-message')")
-    page.add_style_tag(content="* { transition: none !important }")
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
 
 
 @pytest.mark.parametrize("name", PAGES + EXTRA)

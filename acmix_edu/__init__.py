@@ -1,11 +1,11 @@
 """ACmix, taken apart and put together again: the public names, in the order of the story.
 
-The chapters of the book import from here; ``from acmix_edu import ACmix`` puts the finished
-module into a network. What is passed in is checked: a TypeError says that it is of a wrong kind, a
-ValueError that it does not fit, and either says what came and how to mend it.
+The chapters of the book import from here; ``from acmix_edu import ACmix`` puts the finished module
+into a network. Arguments are checked: a TypeError says that one is of the wrong kind, a ValueError
+that it does not fit, and either says what came and how to mend it.
 
-``acmix_edu.shift`` and ``acmix_edu.deploy`` are the functions: what else the modules of these names
-hold comes by ``from acmix_edu.shift import …``.
+``acmix_edu.shift`` and ``acmix_edu.deploy`` are functions. Whatever else the modules of the same
+names hold is imported with ``from acmix_edu.shift import …``.
 """
 
 # Stage I of a convolution: k² 1×1 convolutions (chapter 01)
@@ -23,7 +23,7 @@ from acmix_edu.depthwise import (  # isort: skip
     shift_kernels,
 )
 
-# Attention, Stage II, over windows of several kinds (chapter 04)
+# Stage II of attention, over windows of several kinds (chapter 04)
 from acmix_edu.attention import (  # isort: skip
     aggregate,
     entropy,
@@ -40,7 +40,7 @@ from acmix_edu.attention import (  # isort: skip
     windows,
 )
 
-# Both on one set of projections (chapter 05)
+# Convolution and attention on one set of projections (chapter 05)
 from acmix_edu.acmix import ACmix  # isort: skip
 
 # In a network (chapter 06)
@@ -65,7 +65,7 @@ from acmix_edu.cost import (  # isort: skip
     total,
 )
 
-# Into a network and out of training; acmix_edu.fast holds what ACmix runs on (chapter 07)
+# Into a network and out of training; acmix_edu.fast holds the fast forms (chapter 07)
 from acmix_edu.replace import replace_conv3x3  # isort: skip
 from acmix_edu.deploy import DeployedACmix, deploy  # isort: skip
 

@@ -44,62 +44,64 @@ class ACmix(nn.Module):
 
     $$F_{out} = \alpha\, F_{att} + \beta\, F_{conv}$$
 
-    Stage I: three 1×1 convolutions make q, k, v, cut into N heads of d = out_planes/N
+    Stage I: three 1×1 convolutions make q, k and v, which are cut into N heads of d = out_planes/N
     dimensions. Stage II, attention: every query attends to its k_a×k_a window. Stage II,
     convolution: a 1×1 convolution ``fc`` over the 3N maps of a dimension makes k_c² maps, which
-    are shifted and summed by ``dep_conv``.
+    ``dep_conv`` shifts and sums.
 
     Args:
-        in_planes: input channels; the order of the arguments is that of the published module, so
-            that a third number is no kernel size and a fourth no stride: name them. What
-            ``nn.Conv2d`` would take for a 3×3 convolution is built, with a UserWarning.
+        in_planes: input channels. The arguments have the order of the published module: unlike in
+            ``nn.Conv2d``, the third number is not the kernel size and the fourth not the stride, so
+            pass them by name. What ``nn.Conv2d`` would take for a 3×3 convolution is built, with a
+            UserWarning.
         out_planes: output channels, divisible by ``head``.
         kernel_att: k_a, odd, the side of the attention window.
         head: N, the number of heads and of groups of shift kernels.
         kernel_conv: k_c, odd, the side of the convolution kernel.
         stride: the output side is ⌈side/stride⌉.
         dilation: of the attention window only.
-        backend: how Stage II is computed. None takes a fast form that runs on the
-            device of the input; "unfold" is the paper's form; "halo" and "triton" as in
-            :func:`acmix_edu.fast.local_attention`. The results of finite numbers are equal up to
-            rounding; an infinite one spreads further than its window. Second derivatives in
-            reverse mode, as of a gradient penalty, need "unfold" (on small maps they may work
-            without); traces and exported graphs whose sizes are open need another than "unfold".
+        backend: how Stage II is computed. None takes a fast form that runs on the device of the
+            input; "unfold" is the paper's form; "halo" and "triton" are those of
+            :func:`acmix_edu.fast.local_attention`. For finite numbers the results are equal up to
+            rounding; an infinite one spreads further than its window. Second derivatives in reverse
+            mode, as for a gradient penalty, need "unfold" (on small maps they may work without).
+            Traces and exported graphs with open sizes need a backend other than "unfold".
         device, dtype: of the parameters, as in every layer of PyTorch.
 
     Shape:
-        ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0.
-        Any memory format; that of the output is the device's choice.
+        ``[B, in_planes, H, W]`` → ``[B, out_planes, ⌈H/s⌉, ⌈W/s⌉]``, any H, W ≥ 1, any B ≥ 0. The
+        input may have any memory format; that of the output depends on the device.
 
-    Cost, in multiply-adds a pixel (C = in_planes = out_planes, stride 1): Stage I 3C²;
-    attention 2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once
-    for all images. See
-    :func:`acmix_edu.acmix_cost`. That is the count of ``backend="unfold"``, which also copies k and
-    v k_a² times; the others copy each about 3 times, or not at all. PyTorch's
-    ``FlopCounterMode`` counts what runs, zeros included, and leaves out the attention of large maps
-    on a processor: count a module with ``backend="unfold"``, or call acmix_cost or model_cost.
+    Cost, in multiply-adds per pixel (C = in_planes = out_planes, stride 1): Stage I 3C²; attention
+    2k_a²C; fc 3k_c²C; shift and sum k_c⁴C; position 2d, once for all images (see
+    :func:`acmix_edu.acmix_cost`). This is the count of ``backend="unfold"``, which also copies k
+    and v k_a² times; the other forms copy each about 3 times, or not at all. PyTorch's
+    ``FlopCounterMode`` counts what runs, including multiplications by zero, and leaves out the
+    attention of large maps on a CPU. Use it with ``backend="unfold"``, or call acmix_cost or
+    model_cost instead.
 
     Raises:
-        TypeError, ValueError: an argument or an input cannot be used; the message says which,
-            what came and how to mend it.
-        RuntimeError: from ``load_state_dict``, if the tensors have other shapes; with
-            backend="triton", where the kernel cannot run.
-        NotImplementedError: for second derivatives that need "unfold"; ``torch.func`` has
-            PyTorch's RuntimeError for them.
+        TypeError, ValueError: an argument or an input cannot be used; the message says which, what
+            came and how to mend it.
+        RuntimeError: ``load_state_dict`` is given tensors of other shapes, or backend is "triton"
+            and the kernel cannot run.
+        NotImplementedError: second derivatives need "unfold"; under ``torch.func`` PyTorch raises a
+            RuntimeError of its own.
 
     Example:
         >>> layer = ACmix(64, 64)
         >>> layer(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 64, 14, 14])
 
-    Parameters have the names of the published code, so its checkpoints load as they are:
-    conv1, conv2, conv3 are the projections W_q, W_k, W_v; conv_p turns positions into the
-    position term; rate1 is α, rate2 is β.
+    Parameters have the names of the published code, so its checkpoints load as they are: conv1,
+    conv2, conv3 are the projections W_q, W_k, W_v; conv_p turns positions into the position term;
+    rate1 is α, rate2 is β.
 
-    Differs from the published code: any dtype, memory format, odd kernel_conv, dilation, odd
-    sides with a stride, and maps smaller than the window work; ``dep_conv`` is no ``nn.Conv2d``,
-    so a network's own initialisation does not overwrite the shift kernels. Results of finite
-    inputs are equal, up to rounding, wherever the published code runs with kernel_conv 3.
+    Differs from the published code: any dtype, memory format, odd kernel_conv and dilation work,
+    and so do odd sides with a stride and maps smaller than the window. ``dep_conv`` is not an
+    ``nn.Conv2d``, so a network's own initialisation does not overwrite the shift kernels. For
+    finite inputs the results are equal, up to rounding, wherever the published code runs with
+    kernel_conv 3.
 
     Source: X. Pan et al., *On the Integration of Self-Attention and Convolution*, CVPR 2022.
     """
@@ -143,7 +145,7 @@ class ACmix(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set α and β to ½. The layers inside have a ``reset_parameters`` of their own."""
+        """Set α and β to ½; the layers inside have a ``reset_parameters`` of their own."""
         with torch.no_grad():
             self.rate1.fill_(0.5)
             self.rate2.fill_(0.5)
@@ -158,30 +160,30 @@ class ACmix(nn.Module):
         return self.mix(out_att, self.convolution_path(q, k, v))
 
     def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Stage I (eq. 11): q, k, v, each ``[B, out_planes, H, W]``, shared by both paths."""
+        """Return Stage I (eq. 11), which both paths share: q, k, v, ``[B, out_planes, H, W]``."""
         self._check_input("x", x, self.in_planes)
         return self.conv1(x), self.conv2(x), self.conv3(x)
 
     def position_term(self, q: torch.Tensor) -> torch.Tensor:
-        """Position features ``[1, d, H, W]``: a 1×1 convolution of the position map."""
+        """Return the position features ``[1, d, H, W]``: a 1×1 convolution of the position map."""
         self._check_input("q", q, self.out_planes)
         loc = position_map(*q.shape[-2:], dtype=self.rate1.dtype, device=q.device)
         return self.conv_p(loc)
 
     def attention_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Stage II of attention: ``[B, out_planes, H', W']``, head-major (channel n·d + e)."""
+        """Return Stage II of attention, ``[B, out_planes, H', W']``, head-major (n·d + e)."""
         heads = self._heads(q, k, v)
         pe = self.position_term(q)
         window = (self.kernel_att, pe, self.stride, self.dilation)
         return fast.attend(*heads, *window, self.backend).flatten(1, 2)
 
     def convolution_path(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Stage II of convolution: ``[B, out_planes, H', W']``, dimension-major (e·N + n).
+        """Return Stage II of convolution, ``[B, out_planes, H', W']``, dimension-major (e·N + n).
 
         ``fc`` and ``dep_conv`` are multiplied into one convolution. They are called one after the
-        other, as in the paper's form, if they do more than their weights say (hooks of pruning or
-        FSDP, an adapter in their place), and on a processor where two calls are less work: from 9
-        heads on with kernel_conv 3.
+        other if the backend is "unfold", if they do more than their weights say (hooks of pruning
+        or FSDP, an adapter in their place), and on a CPU where two calls are less work, which with
+        kernel_conv 3 is from 9 heads on.
         """
         heads = self._heads(q, k, v)
         called = self.backend == "unfold" or not (is_plain(self.fc) and is_plain(self.dep_conv))
@@ -191,12 +193,15 @@ class ACmix(nn.Module):
         return fast.convolve(*heads, weight, self.stride, self.backend)
 
     def _composing_pays(self) -> bool:
-        """Not with many heads: 3k²N multiply-adds against 3k² + k⁴, and less that is moved."""
+        """Return whether one convolution is less work than two, which it is not with many heads.
+
+        It takes 3k²N multiply-adds against 3k² + k⁴, but moves less; hence the factor 2.
+        """
         size = self.kernel_conv**2
         return 3 * size * self.head <= 2 * (3 * size + size**2)
 
     def _light_maps(self, heads: list[torch.Tensor]) -> torch.Tensor:
-        """The k_c² maps that ``fc`` makes of the 3N maps of q, k, v: ``[B, k_c², d, H, W]``."""
+        """Return the maps that ``fc`` makes from the 3N maps of q, k, v: ``[B, k_c², d, H, W]``."""
         maps = torch.cat(heads, dim=1)
         return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])
 
@@ -209,16 +214,16 @@ class ACmix(nn.Module):
         return [f.reshape(cut) for f in (q, k, v)]
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
-        """β·F_conv, and α·F_att added in one pass, in the paths' dtype."""
+        """Return β·F_conv with α·F_att added to it in one pass, in the paths' dtype."""
         same_shape("out_att", out_att, "out_conv", out_conv)
-        alpha, beta = self.rate1[:, None], self.rate2[:, None]  # views: for ONNX in PyTorch 2.11
+        alpha, beta = self.rate1[:, None], self.rate2[:, None]  # as views, for ONNX in PyTorch 2.11
         scaled = beta.type_as(out_conv) * out_conv
-        if is_recorded():  # Core ML does not know addcmul
+        if is_recorded():  # Core ML has no addcmul
             return scaled + alpha.type_as(out_att) * out_att
         return torch.addcmul(scaled, alpha.type_as(out_att), out_att)
 
     def explain(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the module and return every tensor on the way, by name, in order.
+        """Run the module and return every tensor along the way, by name and in order.
 
         Returns:
             A dict: ``x``; ``q``, ``k``, ``v`` ``[B, C, H, W]``; ``pe`` ``[1, d, H, W]``;
@@ -262,9 +267,9 @@ class ACmix(nn.Module):
         $$\frac{\lVert\alpha F_{att}\rVert_2}
         {\lVert\alpha F_{att}\rVert_2+\lVert\beta F_{conv}\rVert_2}$$
 
-        α and β alone do not say who leads: the paths differ in size. NaN if both paths are zero.
-        Summed in float32 at least, in which half precision cannot overflow. A reading, without a
-        graph of gradients.
+        α and β alone do not say which path leads, because the paths differ in size. The share is
+        NaN if both paths are zero. The norms are summed in float32 at least, so that half precision
+        cannot overflow. No gradients are recorded.
         """
         q, k, v = self.project(x)
         exact = torch.promote_types(x.dtype, torch.float32)
@@ -277,10 +282,10 @@ class ACmix(nn.Module):
 
         $$K_{c} = \sum_t W_{c,t} \sum_{m} \mathrm{fc}_{t,m}\, P_{m,e}$$
 
-        with P the 3N stacked projections (rows of conv1, conv2, conv3) for the dimension e of
+        Here P are the 3N stacked projections (rows of conv1, conv2, conv3) for the dimension e of
         output channel c = e·N + n. The projections' biases are left out: they add a map that is
-        constant except near the border. Weights that a hook computes, as
-        pruning's, are those of the last call.
+        constant except near the border. Weights that a hook computes, as in pruning, are those of
+        the last call.
 
         Returns:
             ``[out_planes, in_planes, k_c, k_c]``, for ``F.conv2d`` with padding k_c // 2.
@@ -298,18 +303,18 @@ class ACmix(nn.Module):
     def effective_kernels(self, x: torch.Tensor, i: int, j: int) -> dict[str, torch.Tensor]:
         r"""Return what each path does at one output pixel, as a kernel over its neighbours.
 
-        Both paths compute $g_{ij} = \sum_o W_o(i,j)\, x_{ij+o}$ plus a bias. The convolution
-        path's W_o is the same at every pixel; the attention path's, a_o(i,j)·W_v, follows the
-        content. Past the border x is the reflected map for attention and zero for convolution.
+        Both paths compute $g_{ij} = \sum_o W_o(i,j)\, x_{ij+o}$ plus a bias. The convolution path's
+        W_o is the same at every pixel; the attention path's, a_o(i,j)·W_v, follows the content.
+        Beyond the border x is the reflected map for attention and zero for convolution.
 
         Args:
             x: one image, ``[1, in_planes, H, W]``.
             i, j: the output pixel.
 
         Returns:
-            ``{"attention", "convolution", "mix"}``, each ``[out_planes, in_planes, K, K]``
-            without α, β in the first two; "mix" is α·attention + β·convolution. K is the larger
-            of the two windows; the smaller lies in its middle.
+            ``{"attention", "convolution", "mix"}``, each ``[out_planes, in_planes, K, K]``. The
+            first two are without α and β; "mix" is α·attention + β·convolution. K is the side of
+            the larger of the two windows, in the middle of which the smaller one is placed.
 
         Raises:
             ValueError: x holds more than one image, or (i, j) is outside the output.
@@ -355,31 +360,34 @@ class ACmix(nn.Module):
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Is reading the layer's weight as good as calling it?"""
+    """Return whether reading the layer's weight is as good as calling the layer."""
     has_bias = getattr(layer, "bias", None) is not None
     return computes_as_usual(layer) and not is_hooked(layer) and not has_bias
 
 
 def computes_as_usual(layer: nn.Module) -> bool:
-    """Has it the forward of ``nn.Conv2d`` or ``LearnableShift``, as parametrized layers have?"""
+    """Return whether the layer has the forward of ``nn.Conv2d`` or ``LearnableShift``.
+
+    Parametrized layers have it, too.
+    """
     usual = type(layer).forward in (nn.Conv2d.forward, LearnableShift.forward)
     return usual and "forward" not in vars(layer)
 
 
 def refuse_other_layers(module: ACmix) -> None:
-    """Raise unless the weights of the layers say all that they do."""
+    """Raise unless the layers' weights say all that the layers do."""
     for name in LAYERS:
         layer = getattr(module, name)
         if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
             raise TypeError(
-                f"module.{name} must compute what that of ACmix does, but a "
+                f"module.{name} must compute what ACmix's own layer does, but a "
                 f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
                 "into the weights first."
             )
 
 
 def refuse_other_stages(module: ACmix) -> None:
-    """Raise if a subclass, or this module alone, computes something else than ACmix."""
+    """Raise if a subclass, or this module alone, computes something other than ACmix."""
     for name in STAGES:
         if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
             raise TypeError(
@@ -389,9 +397,9 @@ def refuse_other_stages(module: ACmix) -> None:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """Copy a module, also one with weights that are computed from others, as pruning's are.
+    """Copy a module, even one with weights that are computed from others, as in pruning.
 
-    After a step in training such a weight belongs to a graph, and ``copy.deepcopy`` refuses it.
+    After a training step such a weight belongs to a graph, and ``copy.deepcopy`` refuses it.
     """
     computed = {
         id(value): value.detach().clone()
@@ -403,6 +411,6 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def is_hooked(layer: nn.Module) -> bool:
-    """Does something happen when the layer is called, or when its gradient is computed?"""
+    """Return whether hooks run when the layer is called or its gradient is computed."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(layer, name) for name in hooks)

@@ -1,8 +1,8 @@
-r"""Self-attention, taken apart: the same Stage I as a convolution, another Stage II.
+r"""Self-attention, taken apart: the same Stage I as a convolution, a different Stage II.
 
-Chapter 04 tells the story. Stage I, q, k, v = three 1×1 convolutions (eq. 11), is left to the
-caller, so that every function here takes maps ``[..., d, H, W]``: any leading dimensions (batch,
-heads), then the d features of one head, then the map.
+Chapter 04 tells the story. Stage I, the three 1×1 convolutions that make q, k and v (eq. 11), is
+left to the caller. The attention functions here therefore take maps ``[..., d, H, W]``: any leading
+dimensions (batch, heads), then the d features of one head, then rows and columns.
 """
 
 import math
@@ -41,18 +41,18 @@ def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
 
 
 def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
-    r"""Return where each pixel of a reflection-padded line comes from.
+    r"""Return, for each pixel of a reflection-padded line, the pixel that it copies.
 
-    Reflection does not repeat the border: … 2 1 0 1 2 …. A line that is shorter than the
-    padding is reflected to and fro as often as needed, as numpy's ``mode="reflect"`` does and
-    PyTorch's does not; a line of one pixel repeats it.
+    Reflection does not repeat the border pixel: … 2 1 0 1 2 …. A line that is no longer than the
+    padding is reflected back and forth as often as needed, as numpy's ``mode="reflect"`` does and
+    PyTorch's does not. A line of one pixel repeats that pixel.
 
     Args:
         size: H, the length of the line.
-        pad: pixels on either side.
+        pad: pixels added on either side.
 
     Returns:
-        int64 ``[H + 2·pad]``, values in 0 … H − 1.
+        int64 ``[H + 2·pad]``, with values from 0 to H − 1.
 
     Example:
         >>> reflect_indices(3, 4)
@@ -63,20 +63,20 @@ def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
 
 
 def reflect(positions: torch.Tensor, size: int) -> torch.Tensor:
-    """Fold positions on and off a line of ``size`` pixels back onto it.
+    """Map positions on a line of ``size`` pixels, or beyond its ends, onto it by reflection.
 
     Example:
         >>> reflect(torch.tensor([-2, 0, 3]), 3)
         tensor([2, 0, 1])
     """
     period = 2 * (size - 1) + 1 // size  # at least 1
-    positions = positions.abs()  # as far on the other side; OpenVINO rounds −3 / 4 to zero
-    folded = positions - positions.div(period, rounding_mode="floor") * period  # ONNX knows it
+    positions = positions.abs()  # mirrored in 0; OpenVINO rounds −3 / 4 to zero
+    folded = positions - positions.div(period, rounding_mode="floor") * period  # not %, for ONNX
     return torch.minimum(folded, period - folded)
 
 
 def reflect_pad(f: torch.Tensor, pad: int) -> torch.Tensor:
-    """Pad ``[..., H, W]`` by reflection on all four sides, any number of times.
+    """Pad ``[..., H, W]`` on all four sides, by reflecting as often as ``pad`` needs.
 
     Example:
         >>> reflect_pad(torch.tensor([[1., 2.]]), 1)
@@ -95,17 +95,17 @@ def reflect_pad(f: torch.Tensor, pad: int) -> torch.Tensor:
 
 
 def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 1) -> torch.Tensor:
-    r"""Copy the k×k window of every pixel: the unfold that attention over a window starts with.
+    r"""Copy the k×k window of every pixel: the unfold with which attention over a window starts.
 
     Args:
         f: ``[..., C, H, W]``.
         kernel_size: k, odd.
         stride: windows are centred on every stride-th pixel.
-        dilation: pixels from one window position to the next.
+        dilation: D, the distance in pixels from one window position to the next.
 
     Returns:
-        ``[..., C, k², ⌈H/s⌉, ⌈W/s⌉]``, k² copies of the map when stride is 1; position
-        t = p·k + q is the pixel (s·i + (p−⌊k/2⌋)·D, s·j + (q−⌊k/2⌋)·D), reflected at the border.
+        ``[..., C, k², ⌈H/s⌉, ⌈W/s⌉]``, which is k² copies of the map when stride is 1. Position
+        t = p·k + q holds the pixel (s·i + (p−⌊k/2⌋)·D, s·j + (q−⌊k/2⌋)·D), reflected at the border.
 
     Example:
         >>> windows(torch.randn(2, 64, 56, 56), 7).shape
@@ -127,8 +127,9 @@ def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 
 def position_map(height: int, width: int, *, device=None, dtype=None) -> torch.Tensor:
     """Return the position of every pixel, ``[1, 2, H, W]``.
 
-    Channel 0 runs from −1 to 1 along each row, channel 1 from −1 to 1 down each column, so the
-    step from pixel to pixel depends on the size of the map. A side of one pixel is −1.
+    Channel 0 runs from −1 to 1 along each row and channel 1 from −1 to 1 down each column, so the
+    step from pixel to pixel depends on the size of the map. Along a side of one pixel the position
+    is −1.
 
     Example:
         >>> position_map(2, 3)[0, 0]
@@ -147,7 +148,7 @@ def position_map(height: int, width: int, *, device=None, dtype=None) -> torch.T
 def _from_minus_one_to_one(n: int, dtype, device) -> torch.Tensor:
     if isinstance(n, int):
         return torch.linspace(-1, 1, n, dtype=dtype, device=device)
-    # linspace takes no n that an exporter leaves open
+    # linspace does not take an n that an exporter leaves open
     return torch.arange(n, dtype=dtype, device=device) * 2 / (n - 1 + 1 // n) - 1
 
 
@@ -164,18 +165,19 @@ def local_attention_weights(
     $$\begin{aligned} &a_o(i,j) = \\ &\quad \mathop{\mathrm{softmax}}_{o}\; \frac{q_{ij}^{\top}
     \left(k_{ij+o} + \mathit{pe}_{ij} - \mathit{pe}_{ij+o}\right)}{\sqrt d} \end{aligned}$$
 
-    with pe the position term (zero in the paper's equation; part of the published module).
+    Here pe is the position term. It is zero in the paper's equation, but part of the published
+    module.
 
     Args:
         q, k: ``[..., d, H, W]``.
         kernel_size: k_a, odd, the side of the window.
         pe: position features ``[..., d, H, W]``, or None.
         stride: queries are taken at every stride-th pixel, (s·i, s·j) for (i, j).
-        dilation: pixels between the keys of a window.
+        dilation: the distance in pixels between the keys of a window.
 
     Returns:
-        ``[..., k_a², ⌈H/s⌉, ⌈W/s⌉]``; the k_a² weights of a pixel add up to one.
-        k_a²·d multiply-adds a pixel and head.
+        ``[..., k_a², ⌈H/s⌉, ⌈W/s⌉]``. The k_a² weights of a pixel add up to one, and cost k_a²·d
+        multiply-adds per pixel and head.
 
     Raises:
         TypeError: a map is not a floating-point tensor, or the maps' dtypes differ.
@@ -198,7 +200,7 @@ def local_attention_logits(
     stride: int = 1,
     dilation: int = 1,
 ) -> torch.Tensor:
-    """Return the scores that :func:`local_attention_weights` takes the softmax of; its arguments.
+    """Return the logits that :func:`local_attention_weights` normalises, from the same arguments.
 
     Example:
         >>> local_attention_logits(torch.ones(4, 2, 2), torch.ones(4, 2, 2), 1)
@@ -218,7 +220,7 @@ def local_attention_logits(
 def aggregate(
     weights: torch.Tensor, v: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 1
 ) -> torch.Tensor:
-    r"""Average the values of each window by their weights (the sum of eq. 9).
+    r"""Average the values of each window with their weights (the sum in eq. 9).
 
     $$g_{ij} = \sum_o a_o(i,j)\, v_{ij+o}$$
 
@@ -228,7 +230,7 @@ def aggregate(
         kernel_size, stride, dilation: as for the weights.
 
     Returns:
-        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``; k_a²·d multiply-adds a pixel and head.
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, at k_a²·d multiply-adds per pixel and head.
 
     Example:
         >>> box_blur = torch.full((9, 5, 5), 1 / 9)
@@ -267,17 +269,17 @@ def local_attention(
 
     $$g_{ij} = \sum_{(a,b)\in\mathcal N_k(i,j)} A(q_{ij}, k_{ab})\, v_{ab}$$
 
-    The map is padded by reflection, so that a window at the border is full; the pixels that
-    reflection repeats count twice, in a corner up to four times, and it may be more often where
-    a side has no more than ⌊k_a/2⌋·D + 1 pixels.
+    The map is padded by reflection, so that a window at the border is full. Pixels that reflection
+    repeats count twice, in a corner up to four times, and perhaps more often where a side has no
+    more than ⌊k_a/2⌋·D + 1 pixels.
 
     Args:
         q, k, v: ``[..., d, H, W]``; give the heads a dimension of their own.
         kernel_size, pe, stride, dilation: as in :func:`local_attention_weights`.
 
     Returns:
-        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``; 2·k_a²·d multiply-adds a pixel and head, and k_a² copies of
-        k and of v in memory.
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, at 2·k_a²·d multiply-adds per pixel and head and with k_a²
+        copies of k and of v in memory.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 4, 16, 16)
@@ -299,7 +301,8 @@ def global_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
         q, k, v: ``[..., d, H, W]``.
 
     Returns:
-        ``[..., d, H, W]``; 2·H·W·d multiply-adds a pixel: quadratic in the size of the map.
+        ``[..., d, H, W]``, at 2·H·W·d multiply-adds per pixel: the total is quadratic in the size
+        of the map.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 4, 8, 8)
@@ -317,15 +320,15 @@ def window_attention(
 ) -> torch.Tensor:
     r"""Attend inside windows that do not overlap (Swin, without its shift; section 4.5).
 
-    The map is cut into M×M windows; every pixel attends to the pixels of its own window. At the
-    right and lower border a window may be smaller.
+    The map is cut into M×M windows, and every pixel attends to the pixels of its own window. At the
+    right and lower borders a window may be smaller.
 
     Args:
         q, k, v: ``[..., d, H, W]``.
         window_size: M ≥ 1, even or odd.
 
     Returns:
-        ``[..., d, H, W]``; 2·M²·d multiply-adds a pixel.
+        ``[..., d, H, W]``, at 2·M²·d multiply-adds per pixel.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 4, 10, 10)
@@ -363,12 +366,13 @@ def patchwise_attention(
     Args:
         q, k, v: ``[B, d, H, W]``.
         kernel_size: k_a, odd.
-        phi: maps ``[B, d·(1 + k_a²), H, W]`` to ``[B, k_a², H, W]``; channel 0 … d−1 is q, then
-            the keys, window position by window position (channel d + t·d + e). For example
-            ``nn.Sequential(nn.Conv2d(d*(1+n), r, 1), nn.ReLU(), nn.Conv2d(r, n, 1))``, n = k_a².
+        phi: maps ``[B, d·(1 + k_a²), H, W]`` to ``[B, k_a², H, W]``. Channels 0 … d−1 are q,
+            followed by the keys, one window position after another (channel d + t·d + e). An
+            example is ``nn.Sequential(nn.Conv2d(d*(1+n), r, 1), nn.ReLU(), nn.Conv2d(r, n, 1))``
+            with n = k_a².
 
     Returns:
-        ``[B, d, H, W]``; φ's cost and k_a²·d multiply-adds a pixel.
+        ``[B, d, H, W]``, at the cost of φ plus k_a²·d multiply-adds per pixel.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 2, 5, 5)
@@ -412,7 +416,7 @@ def entropy(weights: torch.Tensor) -> torch.Tensor:
             "weights must have the shape [..., k², H, W] with at least two keys, but "
             f"{list(weights.shape)} came; attention to a single key has no spread."
         )
-    weights = weights.masked_fill(weights == 0, 1)  # as 0·log 0 = 0, but of finite gradient
+    weights = weights.masked_fill(weights == 0, 1)  # 0·log 0 = 1·log 1, whose gradient is finite
     return torch.special.entr(weights).sum(-3) / math.log(weights.shape[-3])
 
 
@@ -439,6 +443,6 @@ def _check_position(pe: torch.Tensor, q: torch.Tensor) -> None:
 
 
 def _broadcasts(shape: torch.Size, target: torch.Size) -> bool:
-    """Can this shape be expanded to the target? ``broadcast_shapes`` takes ten times as long."""
+    """Return whether a shape expands to the target; ``broadcast_shapes`` is ten times slower."""
     aligned = zip(reversed(shape), reversed(target), strict=False)
     return len(shape) <= len(target) and all(side in (1, wanted) for side, wanted in aligned)

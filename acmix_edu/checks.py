@@ -1,4 +1,4 @@
-"""What may be passed in, said in one place: every check names what came and how to mend it."""
+"""The checks of arguments, in one place: each message says what came and how to mend it."""
 
 import math
 import operator
@@ -7,9 +7,9 @@ import torch
 
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
-    """Return ``value`` as an int if it is one, NumPy's included, of at least ``least``."""
+    """Return a whole number, NumPy's included, as an int if it is at least ``least``."""
     if torch.jit.is_tracing():
-        return value  # a size is a symbol there
+        return value  # sizes are symbols there
     number = _integer(value)
     if number is None:
         raise TypeError(
@@ -24,8 +24,8 @@ def whole_number(name: str, value: int, least: int = 1) -> int:
 
 
 def _integer(value) -> int | None:
-    """Return what Python takes for an index, but no bool; None for all else."""
-    if isinstance(value, int | torch.SymInt):  # the symbol of a size that an exporter leaves open
+    """Return what Python takes for an index as an int, except a bool; None for all else."""
+    if isinstance(value, int | torch.SymInt):  # SymInt: a size that an exporter leaves open
         return None if isinstance(value, bool) else value
     try:
         return operator.index(value)
@@ -34,7 +34,7 @@ def _integer(value) -> int | None:
 
 
 def _shown(value) -> str:
-    """Return what came, short enough to be read."""
+    """Return what came in a form short enough to read."""
     if isinstance(value, torch.Tensor) and value.dim():
         return f"a tensor of shape {list(value.shape)}"
     return repr(value)
@@ -57,7 +57,7 @@ def displacement(name: str, value: int) -> int:
 
 
 def floating_dtype(dtype: torch.dtype | None) -> None:
-    """Raise unless ``dtype`` is None, PyTorch's default, or one of floating-point numbers."""
+    """Raise unless ``dtype`` is None, PyTorch's default, or floating-point with 16 bits or more."""
     if dtype is None or (isinstance(dtype, torch.dtype) and _computes(dtype)):
         return
     raise TypeError(
@@ -67,7 +67,7 @@ def floating_dtype(dtype: torch.dtype | None) -> None:
 
 
 def _computes(dtype: torch.dtype) -> bool:
-    """Numbers of 8 bits are stored, but PyTorch does not add them."""
+    """Return whether PyTorch computes in this dtype; 8-bit floats it stores, but cannot add."""
     return dtype.is_floating_point and dtype.itemsize > 1
 
 
@@ -106,7 +106,7 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
         if isinstance(x, list | tuple) and any(isinstance(f, torch.Tensor) for f in x):
             mend = f"join its tensors with torch.stack({name})"
         if isinstance(x, torch.fx.Proxy):
-            mend = "let torch.fx take the module for a leaf, or use torch.export"
+            mend = "make the module a leaf of torch.fx, or use torch.export"
         raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came; {mend}.")
     if not _computes(x.dtype):
         mend = f"convert it with {name}.float()"
@@ -125,7 +125,7 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
 
 
 def alike(name: str, x: torch.Tensor, other: str, y: torch.Tensor) -> None:
-    """Raise unless ``x`` has the device and the dtype of ``y``; autocast mends the dtype."""
+    """Raise unless ``x`` has the device and dtype of ``y``; autocast may mend the dtype."""
     if x.device != y.device:
         raise ValueError(
             f"{name} must be on the device of {other}, {y.device}, but it is on {x.device}; "
@@ -133,7 +133,7 @@ def alike(name: str, x: torch.Tensor, other: str, y: torch.Tensor) -> None:
         )
     if x.dtype == y.dtype:
         return
-    castable = torch.float64 not in (x.dtype, y.dtype)  # which autocast leaves alone
+    castable = torch.float64 not in (x.dtype, y.dtype)  # autocast leaves that alone
     autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
     if not (autocast and castable):
         raise TypeError(
@@ -174,7 +174,7 @@ def feature_map(name: str, x: torch.Tensor, channels: int | None = None) -> torc
 def same_shape(
     name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor, features: bool = True
 ) -> None:
-    """Raise unless two maps ``[..., d, H, W]`` fit each other; without ``features``, but for d."""
+    """Raise unless two maps ``[..., d, H, W]`` fit each other; ``features=False`` lets d differ."""
     floating(name_a, a)
     floating(name_b, b)
     one_shape(name_a, a, name_b, b, features)
@@ -205,7 +205,10 @@ def _without_features(f: torch.Tensor) -> torch.Size:
 
 
 def fitting_state(module: torch.nn.Module, state: dict, prefix: str, errors: list[str]) -> None:
-    """Say what an ACmix's state was saved from if it does not fit; PyTorch names each tensor."""
+    """Add an error if a state does not fit an ACmix, to say what the state was saved from.
+
+    PyTorch itself names each tensor that does not fit.
+    """
     name = prefix[:-1] or "The module"
     if prefix + "projections" in state:
         errors.append(

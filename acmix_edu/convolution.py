@@ -1,6 +1,6 @@
 r"""A k×k convolution, taken apart: Stage I is k² separate 1×1 convolutions.
 
-Chapter 01 tells the story. Indices: output pixel (i, j), kernel position (p, q),
+Chapter 01 tells the story. Output pixels are indexed by (i, j), kernel positions by (p, q), and
 t = p·k_w + q numbers the kernel positions row by row.
 """
 
@@ -16,15 +16,15 @@ def conv2d_by_definition(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     $$\begin{aligned} &g_{ij} = \\ &\quad \sum_{p,q} K_{p,q}\,
     f_{i+p-\lfloor k/2\rfloor,\; j+q-\lfloor k/2\rfloor} \end{aligned}$$
 
-    Outside the map f is zero. This is the form to read and to test against, not to use: it
+    Outside the map f is zero. This form is for reading and for testing against, not for use: it
     visits every pixel in a Python loop.
 
     Args:
         f: input map ``[B, C_in, H, W]``.
-        kernel: ``[C_out, C_in, k_h, k_w]``, odd sides.
+        kernel: ``[C_out, C_in, k_h, k_w]``, with odd sides.
 
     Returns:
-        ``[B, C_out, H, W]``, at k_h·k_w·C_in·C_out multiply-adds a pixel.
+        ``[B, C_out, H, W]``, at k_h·k_w·C_in·C_out multiply-adds per pixel.
 
     Example:
         >>> f, kernel = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3)
@@ -63,11 +63,11 @@ def pointwise_maps(f: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
     Returns:
         ``[B, k_h·k_w, C_out, H, W]``; map t = p·k_w + q belongs to kernel position (p, q).
-        Costs k_h·k_w·C_in·C_out multiply-adds a pixel: all that the convolution costs.
+        The k_h·k_w·C_in·C_out multiply-adds per pixel are all that the convolution costs.
 
     Raises:
-        TypeError: f or kernel is not a floating-point tensor.
-        ValueError: a shape is wrong, or f's channels are not the kernel's.
+        TypeError: f or kernel is not a floating-point tensor, or their dtypes differ.
+        ValueError: a shape is wrong, f and the kernel differ in C_in, or they are on two devices.
 
     Example:
         >>> pointwise_maps(torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3)).shape

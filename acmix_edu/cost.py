@@ -1,8 +1,8 @@
 r"""What each stage costs: parameters, multiply-adds and activations, by formula.
 
 One multiply-add is one multiplication with its addition (a "FLOP" in most papers' tables).
-Activations are the numbers of a stage's results, windows and weights, in the unfold form, for a
-batch of one; sums and copies in between are not counted.
+Activations are how many numbers a stage writes in the unfold form, for a batch of one: results,
+windows and weights. Sums and copies in between are not counted.
 """
 
 from dataclasses import dataclass, replace
@@ -72,7 +72,7 @@ def conv_cost(
     divisible("in_planes", in_planes, "groups", groups)
     divisible("out_planes", out_planes, "groups", groups)
     if not isinstance(bias, bool):
-        raise TypeError(f"bias must be True or False, but {bias!r} came; is there one?")
+        raise TypeError(f"bias must be True or False, but {bias!r} came; has it one?")
     weights = kernel_size**2 * (in_planes // groups) * out_planes
     pixels = height * width
     return Cost(weights + out_planes * bias, weights * pixels, out_planes * pixels)
@@ -83,8 +83,8 @@ def decomposed_conv_cost(
 ) -> dict[str, Cost]:
     r"""Return the cost of a k×k convolution in two stages, C → C, stride 1.
 
-    Stage I: k²C² multiply-adds a pixel and k² maps. Stage II: k²C additions a pixel, counted
-    here as multiply-adds, as the paper does.
+    Stage I takes k²C² multiply-adds per pixel and makes k² maps. Stage II takes k²C additions per
+    pixel, counted here as multiply-adds, as in the paper.
 
     Example:
         >>> cost = decomposed_conv_cost(64, 3, 1, 1)
@@ -106,7 +106,7 @@ def attention_cost(
 ) -> dict[str, Cost]:
     r"""Return the cost of local self-attention in two stages, C → C, stride 1, no position term.
 
-    Stage I: 3C² multiply-adds a pixel. Stage II: 2k_a²C.
+    Stage I takes 3C² multiply-adds per pixel, Stage II 2k_a²C.
 
     Example:
         >>> {name: c.multiply_adds for name, c in attention_cost(64, 7, 4, 1, 1).items()}
@@ -125,7 +125,7 @@ def attention_cost(
 
 
 def _window_cost(channels: int, kernel_att: int, head: int, pixels: int) -> Cost:
-    """Attention over windows: k² copies of k and v, k² logits and weights a head, the output."""
+    """Count k² copies of k and v, k² logits and weights a head, and the output of attention."""
     n = kernel_att**2
     written = 2 * n * channels + 2 * n * head + channels
     return Cost(0, 2 * n * channels * pixels, written * pixels)
@@ -145,7 +145,7 @@ def acmix_cost(
 
     Multiply-adds, with C the output channels, d = C/N, P input pixels and P' output pixels:
     Stage I $3\,C_{in}\,C\,P$; position $2dP$; attention $2k_a^2\,C\,P'$; fc $3k_c^2\,C\,P$; shift
-    and sum $k_c^4\,C\,P'$. The mix is not counted.
+    and sum $k_c^4\,C\,P'$. The multiply-adds of the mix are not counted.
 
     Args:
         in_planes, out_planes, kernel_att, head, kernel_conv, stride: of the module.
@@ -186,21 +186,22 @@ def model_cost(
 ) -> dict[str, Cost]:
     """Return the cost of every Conv2d, Linear, BatchNorm2d, LearnableShift and ACmix, by name.
 
-    Only what is called is counted: no layers of other kinds, nor the Linear that
-    ``nn.MultiheadAttention`` holds. A copy of the network runs once on the meta device, where
-    nothing is computed, to learn the sizes. As in the tables of most papers, multiply-adds are
-    those of convolutions, linear layers and attention; batch norm counts its parameters and what
-    it writes. A subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
+    Other kinds of layers are not counted, nor is a layer that is not called, such as the Linear
+    inside ``nn.MultiheadAttention``. To learn the sizes, a copy of the network runs once on the
+    meta device, where nothing is computed. As in most papers' tables, multiply-adds are those of
+    convolutions, linear layers and attention; for batch norm only its parameters and what it writes
+    are counted. A subclass of ACmix counts as an ACmix, whatever it leaves out or adds.
 
     Args:
         model: takes ``[1, channels, height, width]``. It is left as it is.
         height, width, channels: of the input.
 
     Raises:
-        TypeError: model is no module, or a size no whole number.
-        ValueError: model is deployed, or has lazy layers that have not run yet; or a size is 0.
-        RuntimeError: from PyTorch, where the model or a hook before a layer reads numbers, which
-            there are none of on the meta device.
+        TypeError: model is not a module, or a size not a whole number.
+        ValueError: model is deployed, or has lazy layers that have not run yet, or a size is below
+            1.
+        RuntimeError: from PyTorch, where the model or a hook before a layer reads numbers: the meta
+            device holds none.
 
     Example:
         >>> from acmix_edu import acmix_resnet50
@@ -215,13 +216,13 @@ def model_cost(
     if any(isinstance(module, DeployedACmix) for module in model.modules()):
         raise ValueError("model is deployed, which is not counted; pass the model before deploy.")
     if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
-        raise ValueError("model has sizes that are not known yet; run it once, before.")
+        raise ValueError("model has sizes that are not known yet; run it once first.")
     shape = whole_numbers(channels=channels, height=height, width=width)
     twin = copied(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
     inside = {child for a in twin.modules() if isinstance(a, ACmix) for child in a.children()}
     for name, module in twin.named_modules():
-        module._forward_hooks.clear()  # which may want to see numbers
+        module._forward_hooks.clear()  # hooks may want to see numbers
         if isinstance(module, ACmix):
             module.backend = None  # no kernel runs on the meta device
         if isinstance(module, ACmix) or (isinstance(module, COUNTED) and module not in inside):
@@ -233,7 +234,7 @@ def model_cost(
 def _recorder(name: str, costs: dict[str, Cost]):
     def record(module, inputs, named, output):
         cost = _module_cost(module, *inputs, *named.values(), output)
-        if name in costs:  # runs again: its parameters are there already
+        if name in costs:  # it runs again: its parameters are counted already
             cost = costs[name] + replace(cost, parameters=0)
         costs[name] = cost
 

@@ -25,28 +25,29 @@ FORMS = ("grouped", "dense")
 class DeployedACmix(nn.Module):
     r"""A trained ACmix with its constants multiplied out; :func:`deploy` makes it.
 
-    The three projections become one 1×1 convolution, whose outputs lie in the order in which the
+    The three projections become one 1×1 convolution, whose outputs are in the order in which the
     convolution path reads them. That path is β times
 
-    - ``"grouped"``: the grouped convolution of the projected maps (fc in the shift kernels);
-      3·k_c²·N multiply-adds a pixel and output channel (on a processor more, by zeros); or
-    - ``"dense"``: one convolution of x itself, with the projections multiplied in as well, plus
-      the map that their biases make, which is constant but for the border; k_c²·in_planes
-      multiply-adds. The convolution that was taken apart is put together again. On a processor it
-      may pay up to some 16 channels (chapter 07).
+    - ``"grouped"``: the grouped convolution of the projected maps, with fc multiplied into the
+      shift kernels. It takes 3·k_c²·N multiply-adds per pixel and output channel (plus some by zero
+      on a CPU); or
+    - ``"dense"``: one convolution of x itself, with the projections multiplied in as well, plus the
+      map that their biases make, which is constant except near the border. It takes k_c²·in_planes
+      multiply-adds: the convolution that was taken apart is put together again. On a CPU it may pay
+      up to about 16 channels (chapter 07).
 
-    The shape of the output, and the output up to rounding, are the module's, but for hooks: only
-    those that compute weights, as pruning's, have a say.
+    The output has the module's shape and, up to rounding, its values. Hooks are the exception: only
+    those that compute weights, as in pruning, take effect.
 
     Args:
         module: the ACmix; it is left as it is.
-        size: (H, W) of the inputs, if it is known: the position term is then computed once.
-            Inputs of another size are right all the same.
+        size: (H, W) of the inputs, if it is known: the position term is then computed once. Inputs
+            of another size still give the right result.
         convolution: the form of the convolution path.
 
     Raises:
-        TypeError, ValueError: module is no ACmix, or it or one of its layers has a forward of its
-            own, or an argument cannot be used.
+        TypeError, ValueError: module is not an ACmix, or it or one of its layers has a forward of
+            its own, or an argument cannot be used.
 
     Example:
         >>> layer, x = ACmix(16, 16), torch.randn(1, 16, 9, 9)
@@ -67,7 +68,7 @@ class DeployedACmix(nn.Module):
                 f"convolution must be one of {', '.join(map(repr, FORMS))}, but "
                 f"{convolution!r} came."
             )
-        module = copied(module).eval()  # spectral norm changes with each use in training
+        module = copied(module).eval()  # in training, spectral norm changes with each use
         if any(is_hooked(getattr(module, name)) for name in LAYERS):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 ACmix.explain(module, module.rate1.new_zeros(1, module.in_planes, 1, 1))
@@ -108,13 +109,13 @@ class DeployedACmix(nn.Module):
         return conv + rate * att if is_recorded() else torch.addcmul(conv, rate, att)
 
     def _dense(self, x: torch.Tensor) -> torch.Tensor:
-        """β times the convolution path, from x itself."""
+        """Return β times the convolution path, from x itself."""
         how = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
-        ones = torch.ones_like(x[:1, :1])  # zero padding makes the border by itself
+        ones = torch.ones_like(x[:1, :1])  # their zero padding makes the border
         return F.conv2d(x, self.kernel, **how) + F.conv2d(ones, self.border, **how)
 
     def _position(self, height: int, width: int) -> torch.Tensor:
-        """The position term of the keys; the position's bias cancels, and is left out."""
+        """Return the position term of the keys, without the position's bias, which cancels."""
         loc = position_map(height, width, dtype=self.place.dtype, device=self.place.device)
         return F.conv2d(loc, self.place)
 
@@ -123,7 +124,7 @@ class DeployedACmix(nn.Module):
 
 
 def _take_attributes(module: ACmix, deployed: DeployedACmix) -> None:
-    """Take over sizes, backend, and what others wrote on the module, as YOLO's i, f and type."""
+    """Take over sizes, backend and what others wrote on the module, as YOLO does i, f and type."""
     for name, value in vars(module).items():
         if not name.startswith("_") and name not in deployed._buffers:
             vars(deployed).setdefault(name, value)
@@ -134,18 +135,18 @@ def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Modu
 
     Args:
         model: a trained network, or an ACmix; it is left as it is.
-        size: as for :class:`DeployedACmix`; for a single ACmix, since those of a network see maps
-            of different sizes.
-        convolution: as there.
+        size: as for :class:`DeployedACmix`. It is meant for a single ACmix, since those of a
+            network see maps of different sizes.
+        convolution: as for :class:`DeployedACmix`.
 
     Returns:
-        The copy, in eval mode; the same outputs up to rounding. It does not train. Its state loads
-        into what ``deploy`` makes of another such network, not into the network itself. Hooks on an
-        ACmix and on its layers are not carried over, also those that change an output; attributes
-        that a framework wrote on it are.
+        The copy, in eval mode, with the same outputs up to rounding. Its ACmix modules do not
+        train. Its state loads into what ``deploy`` makes of another such network, not into the
+        network itself. Hooks on an ACmix and its layers are not carried over, even if they change
+        an output; attributes that a framework wrote on it are.
 
     Raises:
-        TypeError, ValueError: model is no module or contains no ACmix, or one that
+        TypeError, ValueError: model is not a module, or contains no ACmix, or one that
             :class:`DeployedACmix` does not take or that was given to ``torch.compile`` alone.
 
     Example:
@@ -191,7 +192,7 @@ def _composed(module: ACmix, convolution: str) -> dict[str, torch.Tensor]:
 
 
 def _exact(weight: torch.Tensor) -> torch.Tensor:
-    """Return a copy in float64, which Apple's GPUs do not have."""
+    """Return a copy in float64, on the CPU for an Apple GPU, which has no float64."""
     weight = weight.detach()
     return (weight.cpu() if weight.device.type == "mps" else weight).double().clone()
 
@@ -199,7 +200,7 @@ def _exact(weight: torch.Tensor) -> torch.Tensor:
 def _fix_position(module: DeployedACmix, _=None) -> None:
     """Compute the position term of the fixed size, now and after a state is loaded.
 
-    It is kept: autocast, if it is on, shall not round it.
+    The term is kept, so autocast, if it is on, must not round it.
     """
     if module.size is not None:
         kind = module.place.device.type  # "meta" has no autocast

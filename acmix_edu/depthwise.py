@@ -1,4 +1,4 @@
-r"""A shift as a convolution: one-hot kernels, then one grouped convolution, then learnable.
+r"""A shift as a convolution: with one-hot kernels, then grouped, then learnable.
 
 Chapter 03 tells the story (section 4.3 of the paper, "improved shift and summation").
 """
@@ -27,7 +27,7 @@ def shift_kernel(di: int, dj: int, kernel_size: int | None = None) -> torch.Tens
     Args:
         di: rows; positive moves the picture up.
         dj: columns; positive moves the picture to the left.
-        kernel_size: k, odd; the smallest that reaches the displacement when left out.
+        kernel_size: k, odd. When left out it is the smallest that reaches the displacement.
 
     Returns:
         ``[k, k]``.
@@ -66,9 +66,9 @@ def shift_kernels(kernel_size: int) -> torch.Tensor:
 def shift_depthwise(f: torch.Tensor, di: int, dj: int) -> torch.Tensor:
     r"""Shift every channel of a map by a depthwise convolution with a one-hot kernel.
 
-    Equal to :func:`acmix_edu.shift` in every bit (of finite numbers, but for the sign of a zero;
-    without autocast), and it vectorises: the library's convolution moves the data. It costs k²
-    multiply-adds a pixel and channel, all but one of them by zero.
+    For finite numbers and without autocast the result equals :func:`acmix_edu.shift` in every bit,
+    except perhaps in the sign of a zero. It vectorises, because the library's convolution moves the
+    data. It costs k² multiply-adds per pixel and channel, all but one of them by zero.
 
     Args:
         f: ``[B, C, H, W]``.
@@ -91,16 +91,15 @@ def shift_depthwise(f: torch.Tensor, di: int, dj: int) -> torch.Tensor:
 def shift_and_sum_grouped(maps: torch.Tensor, kernel_size: int) -> torch.Tensor:
     r"""Shift k² maps and add them up, in one grouped convolution with fixed kernels.
 
-    The k² maps of a channel lie side by side as the inputs of one group, and the k² one-hot
-    kernels side by side as its weight: the convolution's own sum over input channels is the
-    sum of the shifted maps.
+    The k² maps of a channel are the inputs of one group, and the k² one-hot kernels are its weight,
+    so the convolution's own sum over input channels adds up the shifted maps.
 
     Args:
         maps: ``[B, k², C, H, W]``, as :func:`acmix_edu.pointwise_maps` makes them.
         kernel_size: k, odd.
 
     Returns:
-        ``[B, C, H, W]``, equal to :func:`acmix_edu.shift_and_sum`; k⁴·C multiply-adds a pixel.
+        ``[B, C, H, W]``, equal to :func:`acmix_edu.shift_and_sum`, at k⁴·C multiply-adds per pixel.
 
     Example:
         >>> shift_and_sum_grouped(torch.randn(2, 9, 4, 5, 5), 3).shape
@@ -121,27 +120,27 @@ def shift_and_sum_grouped(maps: torch.Tensor, kernel_size: int) -> torch.Tensor:
 class LearnableShift(nn.Module):
     r"""Shift and sum as a grouped convolution that starts as the shift and may then learn.
 
-    Group e holds the k² maps of dimension e and makes ``kernels`` outputs, each with k² kernels
-    of its own, which start one-hot:
+    Group e holds the k² maps of dimension e and makes N = ``kernels`` outputs. Each output has k²
+    kernels of its own, which start one-hot:
 
     $$\begin{aligned} g_{eN+n} &= \sum_{t=0}^{k^2-1} W_{eN+n,\,t} * \tilde g_{e k^2 + t} \\
     W_{c,t} &= \text{one-hot at } (t \,\mathrm{div}\, k,\; t \bmod k) \\
     &\quad \text{ at the start} \end{aligned}$$
 
-    At the start the N outputs of a group are equal; training tells them apart. It is not an
+    At the start the N outputs of a group are equal; training makes them differ. The layer is not an
     ``nn.Conv2d``, so a network that re-initialises its convolutions leaves the start alone.
 
     Args:
         dims: d, the number of groups.
         kernel_size: k, odd.
-        kernels: N, the outputs of a group, each with a set of k² kernels.
+        kernels: N, the number of outputs of a group, each with its own k² kernels.
         stride: of the convolution; the output side is ⌈side/stride⌉.
         device, dtype: of the weight, as in every layer of PyTorch.
 
     Shape:
-        ``[B, d·k², H, W]`` (dimension-major: channel e·k² + t) →
-        ``[B, d·N, ⌈H/s⌉, ⌈W/s⌉]`` (dimension-major: channel e·N + n). Weight
-        ``[d·N, k², k, k]``; k⁴·d·N multiply-adds an output pixel.
+        ``[B, d·k², H, W]`` (dimension-major: channel e·k² + t) → ``[B, d·N, ⌈H/s⌉, ⌈W/s⌉]``
+        (dimension-major: channel e·N + n). The weight is ``[d·N, k², k, k]``, which takes k⁴·d·N
+        multiply-adds per output pixel.
 
     Example:
         >>> layer = LearnableShift(dims=2, kernel_size=3, kernels=4)
@@ -171,7 +170,7 @@ class LearnableShift(nn.Module):
     def reset_parameters(self) -> None:
         """Set every kernel back to its shift."""
         k = self.kernel_size
-        with torch.no_grad():  # one by one: a weight that FSDP shards takes nothing else
+        with torch.no_grad():  # one by one: a weight sharded by FSDP allows nothing else
             self.weight.zero_()
             for t in range(k * k):
                 self.weight[:, t, t // k, t % k].fill_(1)

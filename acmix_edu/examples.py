@@ -1,4 +1,4 @@
-"""What the chapters are made from: one small map in numbers, photographs, and a legible ACmix."""
+"""What the chapters use as examples: one small map in numbers, photographs, and a legible ACmix."""
 
 import math
 
@@ -24,12 +24,12 @@ def small_map() -> torch.Tensor:
 
 
 def small_kernel() -> torch.Tensor:
-    """Return its 3×3 kernel, ``[1, 1, 3, 3]``: 1 … 9, so that every weight has its own face."""
+    """Return its 3×3 kernel, ``[1, 1, 3, 3]``: 1 … 9, so that each weight can be recognised."""
     return torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
 
 
 def blank(module: ACmix) -> ACmix:
-    """Set all weights to zero but α, β and the shift kernels."""
+    """Set all weights to zero except α, β and the shift kernels."""
     for name, parameter in module.named_parameters():
         if name.startswith(("conv", "fc")):
             nn.init.zeros_(parameter)
@@ -39,10 +39,10 @@ def blank(module: ACmix) -> ACmix:
 def small_acmix() -> ACmix:
     """Return an ACmix for the small map that can be followed by hand: N = 2, k = 3, d = 1.
 
-    q is the map divided by 4; k is that in head 0 (bright pixels attract) and minus that in head 1
-    (dark ones do); v is the map in both. ``fc`` hands the values of head 0 to the k² maps with the
-    weights of :func:`small_kernel` divided by 45, its sum; the shift kernels are one-hot.
-    There is no position term and there are no biases.
+    q is the map divided by 4. In head 0, k equals q, so bright pixels attract; in head 1, k is
+    minus q, so dark ones do. v is the map in both heads. ``fc`` hands the values of head 0 to the
+    k² maps, with the weights of :func:`small_kernel` divided by their sum, 45. The shift kernels
+    are one-hot. There is no position term, and there are no biases.
     """
     module = blank(ACmix(1, 2, kernel_att=3, head=2, kernel_conv=3))
     with torch.no_grad():
@@ -59,7 +59,7 @@ PHOTOGRAPHS = ("china", "flower", "grace_hopper")
 def photograph(name: str, size: int = 96) -> torch.Tensor:
     """Return a photograph that comes with the installed libraries, as ``[1, 3, size, size]``.
 
-    The largest square from the middle, scaled down by averaging, values 0 … 1.
+    It is the largest square from the middle, scaled down by averaging, with values 0 … 1.
 
     Args:
         name: "china" (a temple) or "flower" (a dahlia), from scikit-learn; "grace_hopper" (a
@@ -67,7 +67,7 @@ def photograph(name: str, size: int = 96) -> torch.Tensor:
         size: the side, in pixels.
 
     Raises:
-        ValueError: no such photograph.
+        ValueError: there is no such photograph.
         ImportError: scikit-learn or matplotlib is missing; ``pip install "acmix-edu[book]"``.
     """
     whole_number("size", size)
@@ -100,10 +100,10 @@ def _read(name: str) -> np.ndarray:
 def colour_features(image: torch.Tensor) -> torch.Tensor:
     r"""Lift each colour onto a sphere, so that a dot product measures how alike two colours are.
 
-    With c = rgb − ½ the features are $f = (c, \sqrt{3 - \lvert c\rvert^2})$, of length √3, hence
-    $f_1^\top f_2 = 3 - \tfrac12\lvert f_1 - f_2\rvert^2$, and $\lvert f_1 - f_2\rvert^2$ is 1
-    to 4/3 times the squared difference of the colours: attention with q = k = these features,
-    times 2√s, is a bilateral filter of sharpness s.
+    With c = rgb − ½ the features are $f = (c, \sqrt{3 - \lvert c\rvert^2})$. Their length is √3, so
+    $f_1^\top f_2 = 3 - \tfrac12\lvert f_1 - f_2\rvert^2$, and $\lvert f_1 - f_2\rvert^2$ is 1 to
+    4/3 times the squared difference of the colours. Attention whose q and k are both these features
+    times 2√s is therefore a bilateral filter of sharpness s.
 
     Args:
         image: ``[..., 3, H, W]``, values 0 … 1.
@@ -125,13 +125,13 @@ SHARPNESS = (0.0, 10.0, 40.0, 160.0)
 def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
     """Return an ACmix whose weights are set by hand so that every map can be read.
 
-    It takes :func:`colour_features` ``[B, 4, H, W]`` and gives 16 channels, 4 heads of 4
-    dimensions (red, green, blue, lift). Attention: q = k = the features, scaled so that the
-    weight of a neighbour falls with the squared difference r² of the features as exp(−s·r²); the
-    sharpness s grows from head to head (0 is a plain average, then come bilateral filters that
-    keep to ever more alike colours); v = the features. Convolution: ``fc`` puts a Laplacian
-    (centre minus the mean of the neighbours) on the values, the shift kernels are one-hot: it
-    finds edges.
+    It takes :func:`colour_features` ``[B, 4, H, W]`` and gives 16 channels: 4 heads of 4 dimensions
+    (red, green, blue, lift). In attention, q and k are the features, scaled so that the weight of a
+    neighbour is proportional to exp(−s·r²), where r² is the squared difference of the features. The
+    sharpness s grows from head to head: 0 is a plain average, and the others are bilateral filters
+    that keep to ever more similar colours. v is the features. In the convolution path, ``fc``
+    applies a Laplacian (centre minus the mean of the neighbours) to the values and the shift
+    kernels are one-hot, so it finds edges.
     """
     return legible_acmix(4, 16, SHARPNESS, kernel_att=kernel_att, kernel_conv=kernel_conv)
 
@@ -139,7 +139,7 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
 def legible_acmix(
     in_planes: int, out_planes: int, sharpness: tuple[float, ...], **options
 ) -> ACmix:
-    """Return an ACmix as :func:`colour_acmix` describes it, one head for each sharpness.
+    """Return an ACmix like that of :func:`colour_acmix`, with one head for each sharpness.
 
     It takes :func:`colour_features`, repeated until they fill ``in_planes``; ``options`` go to
     :class:`~acmix_edu.ACmix`.
@@ -147,7 +147,7 @@ def legible_acmix(
     module = blank(ACmix(in_planes, out_planes, head=len(sharpness), **options))
     heads, d, window = module.head, module.head_dim, module.kernel_conv**2
     same = torch.eye(d, in_planes).repeat(heads, 1)[..., None, None]
-    # scale²/√d = 2s·4/d: every head holds d/4 copies of the features, and q·k −½|difference|² each
+    # scale²/√d = 2s·4/d: a head holds d/4 copies of the features; each adds −½|difference|² to q·k
     scale = (8 * torch.tensor(sharpness) / math.sqrt(d)).sqrt().repeat_interleave(d)
     with torch.no_grad():
         for layer in (module.conv1, module.conv2):

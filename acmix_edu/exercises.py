@@ -1,4 +1,4 @@
-"""Exercises that check themselves: the book's functions say right or wrong, and give a hint."""
+"""Exercises that check themselves: these functions say right or wrong, and give a hint."""
 
 import base64
 import copy
@@ -24,17 +24,17 @@ def check(
 ) -> bool:
     """Say whether an answer is right; print a hint if it is not.
 
-    An answer that is still ``...`` can be given on the book's page, if it is a number, a word, a
-    truth value, or a tuple or list of numbers or truth values: the page makes a form in place of
-    the sentence. A list may be of any length there, a tuple asks for as many as it has.
+    While the answer is still ``...``, the book's page shows a form to answer in, if the right
+    answer is a number, a word, a truth value, or a tuple or list of numbers or truth values. For a
+    tuple the form asks for as many items as it has; for a list it takes any number of them.
 
     Args:
         answer: what the reader wrote: a number, a string, a tensor, a tuple of these, or ``...``
             for not yet.
-        expected: the right answer of the same kind. Of words neither case nor quotes, full stops
-            and spaces around them count.
-        hint: printed with a wrong answer.
-        within: how far a number may be off. A float may be off by 1e-4 of itself in any case.
+        expected: the right answer, of the same kind. In words, case does not count, nor do quotes,
+            full stops and spaces around them.
+        hint: printed after a wrong answer.
+        within: how far a number may be off. A float may always be off by 1e-4 of its value.
         choices: the words to choose from on the page.
 
     Returns:
@@ -50,13 +50,13 @@ def check(
 
 
 def check_function(function, reference: Callable, *inputs: tuple, hint: str = "") -> bool:
-    """Say whether a reader's function gives what the reference gives, on every input.
+    """Say whether a reader's function returns what the reference returns, on every input.
 
     Args:
         function: what the reader wrote, or ``...``.
         reference: the function that is known to be right.
-        inputs: tuples of arguments, one or more trials; the reader's function gets copies.
-        hint: printed with a wrong answer.
+        inputs: one or more trials, each a tuple of arguments; the reader's function gets copies.
+        hint: printed after a wrong answer.
 
     Returns:
         True if all results are equal.
@@ -69,7 +69,7 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
         try:
             answer = function(*copy.deepcopy(arguments))
         except Exception as error:
-            print(f"✗ Trial {number} stopped with {type(error).__name__}: {error}. {hint}")
+            print(f"✗ Trial {number} raised {type(error).__name__}: {error}. {hint}")
             return False
         if not _equal(answer, reference(*arguments)):
             print(f"✗ Trial {number} of {len(inputs)} differs. {hint}")
@@ -80,7 +80,7 @@ def check_function(function, reference: Callable, *inputs: tuple, hint: str = ""
 
 @dataclass
 class _Unanswered:
-    """A sentence, of which the book's page makes a form (book.js). The answer travels in it."""
+    """A sentence that book.js turns into a form on the book's page; it carries the answer."""
 
     form: dict
 
@@ -105,7 +105,7 @@ def _form(expected, hint: str, within: float, choices: Sequence[str]) -> dict | 
 
 
 def _asked(values: list, count: int | None, is_row: bool) -> str | None:
-    """Say what the reader is to type, or nothing if that is more than a line."""
+    """Return what the reader is to type, in words, or None if that is more than a line."""
     kinds = {type(value) for value in values}
     if not is_row and kinds == {str}:
         return "a word"
@@ -126,8 +126,8 @@ def _in_words(count: int | None) -> str:
 def _equal(answer, expected, within: float = 0.0) -> bool:
     """Compare by kind: tensors by shape and value, tuples item by item, numbers by value.
 
-    Numbers in rows may be tuples, lists, an array or a tensor, and 6.0 is 6. book.js compares
-    likewise what is typed on the page.
+    A row of numbers may be a tuple, a list, an array or a tensor, and 6.0 equals 6. book.js
+    compares what is typed on the page in the same way.
     """
     if isinstance(expected, torch.Tensor):
         answer = _as_tensor(answer)
@@ -155,7 +155,7 @@ def _equal(answer, expected, within: float = 0.0) -> bool:
 
 
 def _slack(expected, within: float) -> float:
-    """Return how far an answer may be off: a count must be met, a float nearly."""
+    """Return how far an answer may be off: a count must be met, a float only nearly."""
     own = max(1e-4 * abs(expected), 1e-9) if isinstance(expected, float) else 0.0
     return max(own, within)
 
@@ -175,14 +175,14 @@ def _as_tensor(answer) -> torch.Tensor | None:
 
 
 def _is_readable(answer) -> bool:
-    """Is it an array, or a dense tensor with numbers in it?"""
+    """Return whether it is an array, or a dense tensor with numbers in it."""
     if isinstance(answer, torch.Tensor):
         return not answer.is_meta and answer.layout == torch.strided
     return isinstance(answer, np.ndarray)
 
 
 def _close(answer: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two dense tensors of real numbers hold the same, whatever their dtypes."""
+    """Return whether two dense tensors of real numbers hold the same, whatever their dtypes."""
     if answer.is_complex() or not _is_readable(answer):
         return False
     answer, expected = (t.detach().cpu().double() for t in (answer, expected))

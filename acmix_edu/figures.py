@@ -1,6 +1,6 @@
-"""How the chapters draw: maps, numbers and arrows that look the same everywhere.
+"""How the chapters draw: maps, numbers and windows that look the same everywhere.
 
-Needs matplotlib, which the package itself does not; ``pip install "acmix-edu[book]"``.
+The module needs matplotlib, which the package itself does not; ``pip install "acmix-edu[book]"``.
 """
 
 import matplotlib.pyplot as plt
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
-ATTENTION, CONVOLUTION, BOTH = "#b5651d", "#1f7a8c", "#7b3fa0"  # those of the explorers
+ATTENTION, CONVOLUTION, BOTH = "#b5651d", "#1f7a8c", "#7b3fa0"  # as in the explorers
 CONVOLUTIONS = ("conv3x3", "conv7x7", "relu7x7", "three3x3", "convolution")  # no attention
 
 
 def _array(f) -> np.ndarray:
-    """Return a tensor's numbers as an array; leading dimensions of size 1 are dropped."""
+    """Return a tensor's numbers as an array, without leading dimensions of size 1."""
     f = f.detach().cpu().float().numpy() if isinstance(f, torch.Tensor) else np.asarray(f, float)
     while f.ndim > 2 and f.shape[0] == 1:
         f = f[0]
@@ -23,7 +23,7 @@ def _array(f) -> np.ndarray:
 def _limits(maps: list[np.ndarray]) -> dict:
     """Return imshow's colour arguments: diverging around zero if any map is negative.
 
-    NaN and infinity are left out.
+    NaN and infinity are ignored.
     """
     finite = np.concatenate([m[np.isfinite(m)] for m in maps] + [np.zeros(1)])
     low, high = finite.min(), finite.max()
@@ -34,16 +34,16 @@ def _limits(maps: list[np.ndarray]) -> dict:
 
 
 def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2.0, colorbar=True):
-    """Draw maps side by side; ``[H, W]`` in colours with one common scale, ``[3, H, W]`` as RGB.
+    """Draw maps side by side: ``[H, W]`` on a colour scale, ``[3, H, W]`` as RGB.
 
     Args:
         maps: a list of tensors or arrays; leading dimensions of size 1 are dropped.
         titles: one for each map.
-        columns: maps in a row; all of them when left out, at most 5.
+        columns: maps in a row; when left out, all of them, but at most 5.
         numbers: write the values into the cells of maps up to 9×9.
-        shared: one colour scale for all maps; otherwise one each.
-        size: inches a map.
-        colorbar: draw the scale.
+        shared: one colour scale for all maps; otherwise each has its own.
+        size: inches per map.
+        colorbar: draw the colour scale, if it is shared.
 
     Returns:
         The figure.
@@ -86,7 +86,8 @@ def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2
 def _write_numbers(axis, values: np.ndarray, drawn) -> None:
     """Write each value into its cell, dark on light and light on dark.
 
-    In a map that reaches 1, two decimals are enough, and four figures fit.
+    Unless all are whole, values have at most three figures, and at most two decimals in a map that
+    reaches 1.
     """
     whole = np.allclose(values, values.round())
     short = values.round(2) + 0.0 if np.abs(values).max() >= 1 else values  # + 0.0: no −0
@@ -108,11 +109,12 @@ def mark_window(axis, i: int, j: int, kernel_size: int, color="orange") -> None:
 
 
 def show_seeds(axis, values: dict, colours: dict) -> None:
-    """Draw a row for each arm: a dot for each of its seeds, and a stroke at their mean.
+    """Draw a row for each arm, with a dot for each of its seeds and a stroke at their mean.
 
     Args:
-        values: by arm, the numbers of its seeds; the first arm is drawn at the top.
-        colours: by arm; ``path_colours`` gives them.
+        axis: of matplotlib, to draw on.
+        values: the numbers of the seeds, by arm; the first arm is drawn at the top.
+        colours: by arm, as ``path_colours`` gives them.
     """
     for row, (arm, seeds) in enumerate(values.items()):
         axis.plot(seeds, [row] * len(seeds), "o", color=colours[arm], ms=5, alpha=0.5)
@@ -121,7 +123,7 @@ def show_seeds(axis, values: dict, colours: dict) -> None:
 
 
 def path_colours(arms) -> dict:
-    """Return each arm's colour: attention alone, a convolution alone, or both paths.
+    """Return each arm's colour: that of attention alone, a convolution alone, or both paths.
 
     Example:
         >>> path_colours(["attention", "conv3x3"])

@@ -1,4 +1,4 @@
-"""ACmix in a network that is already there: which convolutions it can take the place of."""
+"""ACmix in an existing network: which convolutions it can replace, and how it does so."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,11 @@ NOTHING = (
 
 
 def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> list[str]:
-    """Put ``make(name, module)`` in the place of every submodule for which it is not None.
+    """Replace every submodule for which ``make(name, module)`` is not None by what it returns.
 
-    A module that stands in several places is asked for and made once, under the first of its
-    names, and stays shared. The dtype, device and mode of the new module are the maker's business.
+    For a module that is used in several places, ``make`` is called once, under the first of its
+    names, and the new module stays shared. The dtype, device and mode of the new module are up to
+    ``make``.
 
     Returns:
         The names of all places, parents before what is inside their children.
@@ -44,7 +45,7 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
                 if own_name == "_orig_mod":
                     raise ValueError(COMPILED.format(name))
                 places.append((name, parent, own_name, made[child]))
-    for _, parent, own_name, new in places:  # now that nothing was refused
+    for _, parent, own_name, new in places:  # only now, when nothing was refused
         setattr(parent, own_name, new)
     return [name for name, *_ in places]
 
@@ -52,31 +53,32 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
 def replace_conv3x3(
     model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None, **options
 ) -> list[str]:
-    """Put ACmix modules in the place of a network's 3×3 convolutions, in place.
+    """Replace a network's 3×3 convolutions by ACmix modules, in place.
 
-    What can be replaced: an ``nn.Conv2d`` (not one with a forward of its own) of kernel 3×3 with
-    zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels divisible by
-    the number of heads. The new module has its channels, stride, dtype, device and mode, and new
-    weights: train it. A bias is dropped; the values' projection has one. So are hooks,
-    parametrizations and attributes that others put on the convolution. Code that reads the
-    convolution's weight or sizes no longer finds them.
+    A convolution can be replaced if it is an ``nn.Conv2d`` without a forward of its own, with a 3×3
+    kernel, zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels
+    divisible by the number of heads. The new module has its channels, stride, dtype, device and
+    mode, but new weights: train it. The convolution's bias is dropped, because the values'
+    projection has one. Hooks, parametrizations and attributes that others put on the convolution
+    are dropped, too. Code that reads the convolution's weight or sizes no longer finds them.
 
     Args:
-        model: any network; its own class stays, its convolutions change.
-        where: ``where(name, convolution)`` says which to replace, ``name`` as in
-            ``model.get_submodule(name)``. When left out, those that can be replaced and keep the
-            number of channels, as in the paper: a stem from 3 channels is left alone.
+        model: any network. It keeps its class; its convolutions change.
+        where: ``where(name, convolution)`` says which to replace, with ``name`` as in
+            ``model.get_submodule(name)``. When left out, those are replaced that can be and that
+            keep the number of channels, as in the paper: a stem from 3 channels is left alone.
         options: for every new :class:`ACmix`: kernel_att (7), head (4), kernel_conv (3), dilation
             (1), backend (None).
 
     Returns:
-        The names of what was replaced.
+        The names of the convolutions that were replaced.
 
     Raises:
-        TypeError: model is no module, ``where`` no function, or an option none of those.
+        TypeError: model is not a module, ``where`` is not a function, or an option is none of
+            those.
         ValueError: ``where`` picks a convolution that ACmix cannot replace, one to be replaced was
             given to ``torch.compile`` alone, the model itself is the convolution, or nothing is
-            replaced. The model is then as it was.
+            replaced. The model is then unchanged.
 
     Example:
         >>> from torch import nn
@@ -130,13 +132,13 @@ def _check_arguments(model, where, options: dict) -> None:
 
 
 def _parameter(conv: nn.Conv2d) -> torch.Tensor:
-    """Of what dtype and device it is: reading the weight changes one with spectral norm."""
+    """Return what shows dtype and device: reading a weight changes it under spectral norm."""
     parameter = next(conv.parameters(), None)
     return conv.weight if parameter is None else parameter
 
 
 def _why_not(conv: nn.Conv2d, head: int) -> str | None:
-    """Say why an ACmix cannot stand in a convolution's place, or None if it can."""
+    """Return why an ACmix cannot take a convolution's place, or None if it can."""
     if isinstance(conv, LazyModuleMixin):
         return "its channels are not known yet; run the network once, before"
     if not _parameter(conv).is_floating_point():

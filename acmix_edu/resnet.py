@@ -15,7 +15,7 @@ WIDTHS = (64, 128, 256, 512)
 def conv3x3(planes: int, stride: int = 1) -> nn.Conv2d:
     """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias.
 
-    The second number is the stride: the input and the output are equally wide.
+    The second number is the stride, because input and output have the same number of channels.
     """
     planes, stride = whole_number("planes", planes), whole_number("stride", stride)
     return nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
@@ -85,8 +85,9 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Residual network of bottlenecks, with ACmix or any other spatial operator inside.
 
-    Stem 7×7/2, max-pool 3×3/2, four layers of widths 64, 128, 256, 512 (stride 2 at the start
-    of layers 2–4), global average, linear. Parameter names are those of the published network.
+    It has a 7×7/2 stem, a 3×3/2 max-pool, four layers of widths 64, 128, 256 and 512 (stride 2 at
+    the start of layers 2–4), a global average and a linear layer. Parameter names are those of the
+    published network.
 
     Args:
         layers: the number of blocks in each of the four layers.
@@ -97,7 +98,7 @@ class ResNet(nn.Module):
     Shape:
         ``[B, 3, H, W]`` → ``[B, num_classes]``, any H, W ≥ 1; made for 224×224.
 
-    Differs from the published code: its constructor re-initialises every convolution after
+    Differs from the published code: there, the constructor re-initialises every convolution after
     ACmix has set its shift kernels, and so loses them. Here they survive.
 
     Example:

@@ -1,7 +1,7 @@
-r"""Shift: move maps instead of moving the window. Stage II of a convolution is shift and sum.
+r"""Shift: move the maps instead of the window. Stage II of a convolution is shift and sum.
 
-Chapter 02 tells the story. A displacement is (di, dj): di along the rows, dj along the
-columns. The paper writes them Δx, Δy, and its Δx moves along i, the rows.
+Chapter 02 tells the story. A displacement is (di, dj): di along the rows, dj along the columns. The
+paper writes them Δx and Δy, so its Δx runs along i, the rows.
 """
 
 import torch
@@ -24,8 +24,8 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
 
     $$\tilde f_{i,j} = f_{i+\Delta_x,\; j+\Delta_y}$$
 
-    Pixels that come from outside are zero. A memory move: no multiplication, no addition.
-    Two shifts compose to the shift by the sum, except for what left the map in between.
+    Pixels that come from outside are zero. Nothing is multiplied or added; numbers only move in
+    memory. Two shifts in a row equal one shift by the sum, except for what left the map in between.
 
     Args:
         f: ``[..., H, W]``.
@@ -38,7 +38,7 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
 
     Raises:
         TypeError: f is not a floating-point tensor, or a displacement or a side is not an int.
-        ValueError: f has fewer than two dimensions, or size is no pair, or negative.
+        ValueError: f has fewer than two dimensions, or size is not a pair or is negative.
 
     Example:
         >>> shift(torch.tensor([[1., 2., 3.]]), 0, 1)
@@ -57,7 +57,7 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
 
 
 def _overlap(delta: int, size_in: int, size_out: int) -> tuple[int, int]:
-    """Return the output range whose source index + delta lies inside the input."""
+    """Return the range of output positions for which position + delta lies inside the input."""
     start = min(max(0, -delta), size_out)
     return start, max(start, min(size_out, size_in - delta))
 
@@ -70,18 +70,18 @@ def shift_and_sum(
     $$\begin{aligned} g_{ij} = \sum_{p,q} \mathrm{Shift}\bigl(&\tilde g^{(p,q)},\;
     p-\lfloor k/2\rfloor, \\ &q-\lfloor k/2\rfloor\bigr)_{ij} \end{aligned}$$
 
-    With padding P and dilation D the displacement of position (p, q) is (p·D − P, q·D − P);
-    with stride s every s-th pixel of the result is kept.
+    With padding P and dilation D the displacement of position (p, q) is (p·D − P, q·D − P); with
+    stride s only every s-th pixel of the result is kept.
 
     Args:
         maps: ``[B, k_h·k_w, C, H, W]``, as :func:`acmix_edu.pointwise_maps` makes them.
         kernel_size: int or (k_h, k_w).
         stride, dilation: int or pair, as in ``F.conv2d``.
-        padding: int, pair, ``"same"`` or ``"valid"`` as in ``F.conv2d``; left out it is
-            ⌊k/2⌋, the paper's, so that an odd kernel keeps the size of the map.
+        padding: int, pair, ``"same"`` or ``"valid"``, as in ``F.conv2d``. When left out it is the
+            paper's ⌊k/2⌋, with which an odd kernel keeps the size of the map.
 
     Returns:
-        ``[B, C, H', W']`` with H' = ⌊(H + 2P − D(k_h−1) − 1)/s⌋ + 1; k_h·k_w·C additions a
+        ``[B, C, H', W']`` with H' = ⌊(H + 2P − D(k_h−1) − 1)/s⌋ + 1, at k_h·k_w·C additions per
         pixel.
 
     Example:
@@ -106,14 +106,14 @@ def shift_and_sum(
             f"{list(maps.shape[-2:])} and padding={padding!r} came; pad more."
         )
     total = maps.new_zeros(maps.shape[0], maps.shape[2], height, width)
-    for t, f in enumerate(maps.unbind(1)):  # a slice has a gradient of the size of all maps
+    for t, f in enumerate(maps.unbind(1)):  # unbind: a slice's gradient is as large as all maps
         p, q = divmod(t, kw)
         total = total + shift(f, p * dh - top, q * dw - left, (height, width))
     return total[..., ::sh, ::sw]
 
 
 def _padding(padding, kernel, stride, dilation) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)) for F.conv2d's ways of saying the padding."""
+    """Return ((top, bottom), (left, right)) for any padding that ``F.conv2d`` takes."""
     if padding is None:
         padding = (kernel[0] // 2, kernel[1] // 2)
     if padding == "valid":
@@ -139,7 +139,7 @@ def decomposed_conv2d(
 ) -> torch.Tensor:
     r"""Convolve in two stages: k² 1×1 convolutions, then shift and sum (eq. 6–8).
 
-    Takes the arguments of ``F.conv2d`` (without groups) and gives the same result.
+    The function takes the arguments of ``F.conv2d``, without groups, and gives the same result.
 
     Args:
         f: ``[B, C_in, H, W]``.
@@ -148,7 +148,7 @@ def decomposed_conv2d(
         stride, padding, dilation: as in ``F.conv2d``.
 
     Returns:
-        ``[B, C_out, H', W']``; Stage I k_h·k_w·C_in·C_out multiply-adds a pixel, Stage II
+        ``[B, C_out, H', W']``. Stage I takes k_h·k_w·C_in·C_out multiply-adds per pixel, Stage II
         k_h·k_w·C_out additions.
 
     Example:
@@ -173,8 +173,8 @@ def decomposed_conv2d(
 class ShiftLayer(nn.Module):
     r"""Move each channel by one fixed displacement: Wu et al.'s zero-FLOP Shift.
 
-    The channels are dealt out evenly over the k² displacements; channels that are left over
-    stay in place. Between two 1×1 convolutions it takes the place of a k×k convolution:
+    The channels are dealt out evenly over the k² displacements; channels that are left over stay in
+    place. Between two 1×1 convolutions the layer takes the place of a k×k convolution:
     ``nn.Sequential(nn.Conv2d(c, c, 1), ShiftLayer(c), nn.Conv2d(c, c, 1))``.
 
     Args:
@@ -183,7 +183,7 @@ class ShiftLayer(nn.Module):
         dilation: the step between displacements.
 
     Shape:
-        ``[B, C, H, W]`` → ``[B, C, H, W]``. No parameters, no multiply-adds.
+        ``[B, C, H, W]`` → ``[B, C, H, W]``, without parameters or multiply-adds.
 
     Example:
         >>> ShiftLayer(9)(torch.randn(1, 9, 5, 5)).shape
@@ -205,7 +205,7 @@ class ShiftLayer(nn.Module):
             )
 
     def displacement(self, channel: int) -> tuple[int, int]:
-        """Return (di, dj) of a channel."""
+        """Return the displacement (di, dj) of a channel."""
         if whole_number("channel", channel, least=0) >= self.channels:
             raise ValueError(f"channel must be from 0 to {self.channels - 1}, but {channel} came.")
         k, share = self.kernel_size, self.channels // self.kernel_size**2
@@ -215,7 +215,7 @@ class ShiftLayer(nn.Module):
     def forward(self, f: torch.Tensor) -> torch.Tensor:
         feature_map("f", f, self.channels)
         share = self.channels // self.kernel_size**2
-        parts = f.split(share, dim=1)  # what follows the k²-th stays in place
+        parts = f.split(share, dim=1)  # what comes after the k²-th stays in place
         return torch.cat([shift(f, *self.displacement(n * share)) for n, f in enumerate(parts)], 1)
 
     def extra_repr(self) -> str:

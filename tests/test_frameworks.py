@@ -269,7 +269,7 @@ def test_what_stands_in_the_place_of_fc_is_called(kind, bias):
     module.fc = kind(12, 9, kernel_size=1, bias=bias)
     assert_alike(gradients(module, x), gradients(unfolded(module), x))
     for read in (deploy, ACmix.convolution_kernel, lambda m: m.effective_kernels(x[:1], 0, 0)):
-        with pytest.raises(TypeError, match=r"module\.fc must compute what that of ACmix does"):
+        with pytest.raises(TypeError, match=r"module\.fc must compute what ACmix's own layer does"):
             read(module)
 
 
@@ -303,7 +303,7 @@ def test_many_heads_are_not_composed(heads):
 
 
 def test_a_symbolic_trace_is_told_what_to_do():
-    with pytest.raises(TypeError, match=r"a Proxy came; let torch\.fx take the module for a leaf"):
+    with pytest.raises(TypeError, match=r"a Proxy came; make the module a leaf of torch\.fx"):
         torch.fx.symbolic_trace(randomised(8, 8))
 
     class Tracer(torch.fx.Tracer):

@@ -282,13 +282,13 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"belongs to another run: .*lr was 0.004"):
         train(replace(SMALL, epochs=1, lr=0.1), file, data=data)
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         train(SMALL, file, data=data)
     torch.save({"weights": torch.zeros(3)}, file)
     with pytest.raises(ValueError, match="not written by this program"):
         train(SMALL, file, data=data)
     torch.save(Trap(tmp_path / "sprung"), file)
-    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         train(SMALL, file, data=data)
     assert not (tmp_path / "sprung").exists()
 

@@ -281,8 +281,8 @@ function drawHeads(view, now) {
   });
   view.legend.replaceChildren("Weights, head by head, in the orange frame:",
     scaleBar(0, 1, AMOUNT, { say: (n) => (n ? "the head's largest" : "0") }),
-    count > 1 ? `Entropy 1: all ${count} keys weigh the same; 0: one has all.`
-      : "Entropy 0: one key has all.");
+    count > 1 ? `Entropy 1: all ${count} keys weigh the same; 0: one has all the weight.`
+      : "Entropy 0: one key has all the weight.");
 }
 
 // Numbers on the cells of a map, where they are large enough to be read.
@@ -381,7 +381,7 @@ function draw(model, view) {
   view.where.textContent = `Head ${head} at ${tuple(pixel)}: ${count} ${count > 1 ? "keys" : "key"}`
     + (isTwice ? `, ${different} different pixels` : "");
   view.scale.textContent = "The largest score counts as 0"
-    + `${extent(now.scores)[0] < -99.5 ? "; below −99 there is no number" : ""}. Weights are in %. `
+    + `${extent(now.scores)[0] < -99.5 ? "; scores below −99 are not printed" : ""}. Weights are in %. `
     + (keys.mirrored.includes(true) ? "Hatched: mirror images past the border. " : "")
     + `Values and output: channel ${model.get("channel")}, on one scale.`;
   const spread = now.weights.map((own) => figure(entropyFraction(own))).join(", ");

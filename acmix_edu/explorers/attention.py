@@ -1,4 +1,4 @@
-"""The attention explorer: whom one pixel of a picture attends to, in every head."""
+"""The attention explorer: what one pixel of a picture attends to, in every head."""
 
 import math
 
@@ -26,39 +26,40 @@ from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training import trained_acmix
 
 MODES = ("window", "tile", "whole image")
-LEAST, MOST = 0.25, 4.0  # of the temperature
+LEAST, MOST = 0.25, 4.0  # the temperature's bounds
 LAYERS = ("conv1_", "conv2_", "conv3_", "conv_p_")
 
 
 class AttentionExplorer(Explorer):
-    r"""Show whom a pixel attends to: the weights of its window, or of the whole image.
+    r"""Show what a pixel attends to: the weights of its window, or of the whole image.
 
     $$a_o = \mathop{\mathrm{softmax}}_o\;
     \frac{q_{ij}^{\top}(k_{ij+o} - \mathit{pe}_{ij+o})}{\tau\sqrt d}$$
 
-    The view computes everything in the browser. Every pixel asks: a stride of the module is left
-    out.
+    The view computes everything in the browser. Every pixel has a query, because a stride of the
+    module is ignored.
 
     Args:
-        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights
-            are copied. When left out: one whose weights are set by hand ("colour"), one that was
+        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights are
+            copied. When left out: one whose weights are set by hand ("colour"), one that was
             trained to remove noise ("trained"), and a fresh one ("random").
-        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
-            128×128 pixels; a flower when left out. For four input channels also a picture of
-            three, values 0 … 1: its ``colour_features`` go in.
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most 128×128
+            pixels; a flower when left out. For a module with four input channels it may also be a
+            picture of three, with values 0 … 1, whose ``colour_features`` go in.
         head: the head to look at first, from 0; the last when left out.
-        pixel: (row, column) of the pixel that asks first; the centre when left out.
+        pixel: (row, column) of the first query; the centre when left out.
 
     Traits:
-        - preset: the name of the module; one of your own without a name is called "own".
-        - mode: "window"; or, with the same q, k and v, "tile": kernel_att×kernel_att pixels, as
-          the image is cut from its first corner (Swin), or "whole image": global attention.
+        - preset: the name of the module; a module without a name is called "own".
+        - mode: "window" or, with the same q, k and v, "tile" or "whole image". In "tile" the image
+          is cut from its first corner into tiles of kernel_att×kernel_att pixels (Swin); "whole
+          image" is global attention.
         - kernel_att, dilation: of the window.
         - temperature: τ, from 0.25 to 4; the logits are divided by it.
         - position: whether pe, the position term, is in the logits.
         - head, channel: whose values and output are shown; the channel is one of the head's d.
         - pixel: (row, column) of the query.
-        - key: the key whose numbers are written, in steps of the window from the query; beyond the
+        - key: the key whose numbers are written, in steps of the window from the query. Beyond the
           window or the image it is the nearest one inside.
 
     Raises:
@@ -157,7 +158,7 @@ class AttentionExplorer(Explorer):
 def _examples() -> dict[str, ACmix]:
     """Return weights set by hand, trained ones, and fresh ones, the same every time."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # torch.manual_seed: those of CUDA, too
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed CUDA, too
         fresh = ACmix(4, 16, head=4)
         return {"colour": colour_acmix(), "trained": trained_acmix(), "random": fresh}
 

@@ -383,7 +383,7 @@ function drawChart({ chart, keep, ends, share }, now, lit) {
     element("span", { style: `left: ${along(C, ends).toFixed(2)}%` }, `${C}`)));
   share.textContent = `Stage I is ${percent(part(costs["stage I"], sums.ACmix))} of ACmix. `
     + (half === undefined ? "It is never half of it, however many channels there are."
-      : `It is half from C = ${grouped(half)} on.`);
+      : `It is at least half from C = ${grouped(half)} on.`);
   chart.svg.setAttribute("aria-label", `Shares by number of channels. ${share.textContent}`);
 }
 

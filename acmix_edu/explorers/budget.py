@@ -33,19 +33,19 @@ MOST = {
 class BudgetExplorer(Explorer):
     """Show what ACmix costs beside a convolution and beside each of its two paths alone.
 
-    Parameters, multiply-adds for one image, or the memory of the activations in the unfold form:
-    of one module as stacked bars, and block by block of a ResNet on 224×224 pixels.
+    The cost is counted in parameters, in multiply-adds for one image, or in the memory of the
+    activations in the unfold form. It is shown for one module as stacked bars, and block by block
+    for a ResNet on 224×224 pixels.
 
     Args:
-        module: an ``ACmix`` with as many outputs as inputs, whose sizes are the start; without
-            it, the module in layer 1 of the ResNets.
+        module: an ``ACmix`` with as many outputs as inputs, whose sizes are shown first; when left
+            out, the module in layer 1 of the ResNets.
 
     Traits:
-        measure: ``"multiply-adds"``, ``"parameters"`` or ``"memory"``; channels, heads,
-        kernel_att, kernel_conv, and side and stride of a square map; batch and precision (bytes
-        of a number, 4 or 2), which count for memory; network, whose blocks are shown; stage,
-        which is lit. Where heads does not divide channels, the next smaller number that does is
-        counted.
+        measure: ``"multiply-adds"``, ``"parameters"`` or ``"memory"``; channels, heads, kernel_att
+        and kernel_conv; side and stride of a square map; batch and precision (bytes of a number, 4
+        or 2), which count for memory; network, whose blocks are shown; and stage, which is lit.
+        Where heads does not divide channels, the next smaller number that does is counted.
 
     Raises:
         TypeError, ValueError: the module or a trait's new value cannot be used; the message says
@@ -88,7 +88,7 @@ class BudgetExplorer(Explorer):
         super().__init__("budget", constants, **start)
 
     def costs(self) -> dict[str, Cost]:
-        """Return what ``acmix_cost`` says of the sizes shown now.
+        """Return what ``acmix_cost`` says of the sizes that are shown now.
 
         Example:
             >>> list(BudgetExplorer().costs())
@@ -135,7 +135,7 @@ def _sizes(module: ACmix) -> dict[str, int]:
 
 @functools.cache
 def _network(layers: tuple[int, ...]) -> dict:
-    """Return the blocks, [layer, C, side, stride] each, and the cost of all that is around them."""
+    """Return the blocks, [layer, C, side, stride] each, and the cost of everything around them."""
     with torch.device("meta"):
         model = ResNet(layers, operator=conv3x3)
     costs = model_cost(model)

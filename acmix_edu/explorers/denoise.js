@@ -81,7 +81,7 @@ function buildDenoise(model, { redraw, set }) {
   pictures.clean.photo(photo(clean));
   pictures.clean.say("The clean picture", "The network never sees it.");
   const numbers = element("dl", { class: "numbers simple" });
-  const words = element("p", {}, "A head shows its weights of the 49 pixels around the chosen one; "
+  const words = element("p", {}, "Each head shows its weights for the 49 pixels around the chosen one; "
     + "an even weight is 1/49. Past the border, attention reads mirrored pixels.");
   const view = { controls, sizes, pictures, heads, numbers, clean, remember: memory(), arms,
     weights: floats(model.get("weights")), features: { data: colourFeatures(noisy), channels: 4, height, width },

@@ -1,4 +1,4 @@
-"""The denoise explorer: an ACmix learns to take noise out of pictures, and where it looks."""
+"""The denoise explorer: an ACmix learns to take noise out of pictures, and shows where it looks."""
 
 import torch
 import traitlets
@@ -18,13 +18,13 @@ NUMBERS = ("step", "alpha", "beta", "share", "drift", "entropy")
 class DenoiseExplorer(Explorer):
     """Scrub through the training of an ACmix that takes the noise out of pictures.
 
-    At the end of the arm "small-beta" it is
-    :func:`~acmix_edu.training.released.trained_denoiser`. The view computes the result, and the
-    windows of attention of all four heads at one pixel, from the weights of 20 recorded moments.
+    At the end of the arm "small-beta" it is :func:`~acmix_edu.training.released.trained_denoiser`,
+    with ``dep_conv`` rounded to half precision. The view computes the result, and the windows of
+    attention of all four heads at one pixel, from the weights of 20 recorded moments.
 
     Args:
-        picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1, without noise: the
-            explorer adds it; the flower of the chapters when left out.
+        picture: colours ``[3, H, W]`` or ``[1, 3, H, W]``, floats 0 … 1, without noise, which the
+            explorer adds. When left out, it is the flower of the chapters.
         arm: "small-beta", "acmix" or "lost-init".
         moment: where to start, from 0 (before training) to 19.
         pixel: (row, column) of the query to look at first; the centre when left out.
@@ -104,11 +104,13 @@ class DenoiseExplorer(Explorer):
 
 
 def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:
-    """Multiply out what the view needs: the colours of the result come from 16 maps by one
-    1×1 convolution, so each path can make the three colours itself.
+    """Multiply out what the view needs.
+
+    The colours of the result come from 16 maps by one 1×1 convolution, so each path can make the
+    three colours itself.
 
     Returns:
-        The weights and biases of q and k, the position term's; what a head's attention makes of
+        The weights and biases of q, of k and of the position term; what a head's attention makes of
         the features, ``[3N, 4]``; the convolution path with a fifth input, which is 1 in the
         picture, ``[3, 5, 3, 3]``; and the constant, ``[3]``.
     """

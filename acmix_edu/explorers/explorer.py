@@ -27,13 +27,13 @@ def place():
 class Explorer(anywidget.AnyWidget):
     """A widget whose view computes in the browser from what Python sends once.
 
-    A subclass declares the traits that make its state with ``.tag(sync=True, state=True)``: they
-    have controls, follow the view and are followed by it, stand in the page's address, and go
+    A subclass declares the traits that make up its state with ``.tag(sync=True, state=True)``. They
+    have controls, follow the view and are followed by it, are part of the page's address, and go
     back to their start with "Reset". Everything else that the view needs is constant. The order of
-    a dict's names says nothing: Jupyter may sort them when it stores a notebook.
+    a dict's names means nothing: Jupyter may sort them when it stores a notebook.
 
     Args:
-        name: of the explorer in the page's address, and of its CSS class.
+        name: of the explorer, in the page's address and as its CSS class.
         constants: read-only traits of the subclass, by name.
         state: the traits at the start.
     """
@@ -56,7 +56,7 @@ class Explorer(anywidget.AnyWidget):
         return between(proposal.trait.name, proposal.value, 0, bound - 1)
 
     def state(self) -> dict:
-        """Return the traits that make the state, by name; tuples as lists."""
+        """Return the traits that make up the state, by name, with tuples as lists."""
         values = {trait: getattr(self, trait) for trait in sorted(self.trait_names(state=True))}
         return {t: list(v) if isinstance(v, tuple) else v for t, v in values.items()}
 
@@ -69,7 +69,7 @@ def between(name: str, value, least, most):
 
 
 def evenly(frames: list, count: int) -> list:
-    """Return so many of the frames: the first, the last, and others evenly between them."""
+    """Return ``count`` of the frames: the first, the last, and others evenly between them."""
     return [frames[round((len(frames) - 1) * n / (count - 1))] for n in range(count)]
 
 
@@ -106,7 +106,7 @@ def weights_of(module: ACmix) -> dict[str, torch.Tensor]:
 
 
 def packed(groups: dict[str, dict[str, torch.Tensor]]) -> tuple[bytes, dict]:
-    """Return all tensors in one string of float32, and by group and name where each lies in it."""
+    """Return all tensors as one string of float32, and by group and name where each is in it."""
     places, parts, first = {}, [], 0
     for group, named in groups.items():
         places[group] = {}
@@ -151,7 +151,7 @@ def presets(module) -> dict[str, ACmix]:
 
 
 def numbers(name: str, value, shape: str) -> torch.Tensor:
-    """Return what holds numbers as a tensor on the CPU."""
+    """Return anything that holds numbers as a tensor on the CPU."""
     try:
         tensor = isinstance(value, torch.Tensor)
         x = torch.as_tensor(value if tensor else np.ascontiguousarray(value)).detach().cpu()
@@ -174,7 +174,7 @@ def finite(name: str, x: torch.Tensor) -> torch.Tensor:
 
 
 def one_image(image, channels: int, why: str = "as module.in_planes says") -> torch.Tensor:
-    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` it has these C."""
+    """Return the image as contiguous float32 ``[C, H, W]`` on the CPU; ``why`` explains C."""
     x = numbers("image", image, "[C, H, W]")
     if not x.is_floating_point():
         raise TypeError(
@@ -192,7 +192,7 @@ def one_image(image, channels: int, why: str = "as module.in_planes says") -> to
         )
     if x.shape[1] * x.shape[2] > MOST_PIXELS:
         raise ValueError(
-            f"image must have at most {MOST_PIXELS} pixels, to be quick, but {x.shape[1]}×"
-            f"{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
+            f"image must have at most {MOST_PIXELS} pixels, to keep the explorer quick, but "
+            f"{x.shape[1]}×{x.shape[2]} came; make it smaller, for example with image[:, ::4, ::4]."
         )
     return finite("image", x)

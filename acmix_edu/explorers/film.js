@@ -27,7 +27,7 @@ const onMap = (place) => place.map((n) => DOTS * n + Math.floor(n / K) + (DOTS -
 const fromMap = (place) => place.map((n) =>
   Math.floor((n - Math.floor(n / (DOTS * K + 1))) / DOTS));
 
-// How many of the nine kernels are largest, by size, at the cell where a shift has its one.
+// How many of the nine kernels are largest, by size, at the cell where a shift has its 1.
 const atHome = (kernels) => Array.from({ length: TAPS }, (_, t) => {
   const sizes = [...kernels.subarray(t * TAPS, (t + 1) * TAPS)].map(Math.abs);
   return sizes[t] === Math.max(...sizes);
@@ -129,12 +129,12 @@ function drawFilm(model, view) {
     outline(map, [squareAt(onMap(cell), DOTS, "here")]);
     const kernels = at(start, moment, channel);
     map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
-      `${atHome(kernels)} of 9 are largest where a shift has its one. The other three outputs `
+      `${atHome(kernels)} of 9 are largest where a shift has its 1. The other three outputs `
       + `differ by at most ${figure(apart((c) => at(start, moment, c), channel))}.`);
   });
   view.charts.forEach(({ move }) => move(moment));
   const values = starts.map((start, s) => `${TITLES[start].toLowerCase()} `
-    + `${figure(at(s, moment, channel)[n])}, at the beginning ${figure(at(s, 0, channel)[n])}`);
+    + `${figure(at(s, moment, channel)[n])}, at the start ${figure(at(s, 0, channel)[n])}`);
   view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
     + `${cell[1] % K}]: ${values.join("; ")}.`;
   view.scale.replaceChildren(change ? "Change since the start, " : "The numbers themselves, ",

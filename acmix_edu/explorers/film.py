@@ -15,18 +15,18 @@ NUMBERS = ("step", "psnr", "drift")
 class FilmExplorer(Explorer):
     """Scrub through the training of the kernels of ``dep_conv``, from two starts side by side.
 
-    The same small ACmix learns to take noise out of pictures twice: "acmix" starts with shifts,
-    "lost-init" with the random numbers that the published ResNet writes over them. Shown are the
-    k² = 9 kernels of one of the N = 4 outputs of dimension 0, at 20 of the moments that
+    The same small ACmix learns twice to take noise out of pictures: "acmix" starts with shifts,
+    "lost-init" with the random numbers that the published ResNet writes over them. Shown are the k²
+    = 9 kernels of one of the N = 4 outputs of dimension 0, at 20 of the moments that
     :func:`~acmix_edu.training.released.film` returns.
 
     Args:
         moment: where to start, from 0 (before training) to 19.
 
     Traits:
-        moment; channel, the output, 0 … 3; change, whether to show how far each number is from
-        its start instead of the number; and cell, (row, column) of the number that is written
-        out, counted over the nine kernels, 0 … 8.
+        moment; channel, the output, 0 … 3; change, whether to show how far each number is from its
+        start instead of the number; and cell, (row, column) of the number that is written out,
+        counted over the nine kernels, 0 … 8.
 
     Raises:
         ValueError: a trait's new value cannot be used; the message says what can.

@@ -14,14 +14,15 @@ PARTS = ("map", "kernel", "output")
 class GroupedExplorer(Explorer):
     """Point at a map, a kernel or an output of a grouped convolution: what belongs to it is lit.
 
-    Drawn are the kernels with which :class:`acmix_edu.LearnableShift` starts: k² for each of its
-    d·N outputs, in d groups.
+    The kernels that are drawn are those with which :class:`acmix_edu.LearnableShift` starts: k² for
+    each of its d·N outputs, in d groups.
 
     Traits:
         - kernel_size: k, 3 or 5.
         - dims, sets: d from 1 to 2 and N from 1 to 4.
-        - part: "map", "kernel" or "output", the kind of part that is lit; channel: which output,
-          0 … 7; tap: which of its kernels, 0 … 24. Too large a number means the last.
+        - part: "map", "kernel" or "output", the kind of part that is lit.
+        - channel, tap: which output, 0 … 7, and which of its kernels, 0 … 24. Too large a number
+          means the last.
 
     Raises:
         ValueError: a trait's new value cannot be used; the message says what can.

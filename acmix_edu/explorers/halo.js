@@ -145,7 +145,7 @@ function chartOf({ tiles, windows, height, width }, choose) {
   const label = (place, text) => element("span", { style: place }, text);
   const levels = [1, 10, 100].filter((n) => n <= top);
   const told = tiles.filter((t, n) => !(across(tiles[n + 1]) - across(t) < NEAR));
-  const hint = element("span", { class: "hint" }, "Drag t up:", element("br"), "the lines go on");
+  const hint = element("span", { class: "hint" }, "Drag t up", element("br"), "to extend the lines");
   const box = element("div", { class: "chart" },
     headline("Both, by the side t of a tile"),
     element("div", { class: "levels", "aria-hidden": "true" },

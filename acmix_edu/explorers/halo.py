@@ -9,23 +9,23 @@ from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 
 WINDOWS = (3, 5, 7, 9, 11, 13)
-CHANNELS = 64  # of the map whose copies are weighed
+CHANNELS = 64  # of the map whose copies are counted in bytes
 
 
 class HaloExplorer(Explorer):
     r"""Choose a tile of queries on a photograph, and see the keys that it copies: its halo.
 
-    A tile of t×t queries reads (t+k−1)² keys. Shown are how many of its queries use each of
-    them, and the mask that leaves k² to one query; written are the copies of each key,
+    A tile of t×t queries reads (t+k−1)² keys. The view shows how many of its queries use each key,
+    and the mask that leaves k² keys to one query. It writes the copies of each key,
     $((t+k-1)/t)^2$, and the logits per useful logit, $((t+k-1)/k)^2$. A chart draws both over t,
-    no further than to the tile that is chosen.
+    only as far as the tile that is chosen.
 
     Args:
-        image: your own, floats ``[3, H, W]``, at most 128×128 pixels. Left out, it is a flower
+        image: your own, floats ``[3, H, W]``, at most 128×128 pixels. When left out, it is a flower
             of 56×56.
 
     Traits:
-        - tile: t, a common divisor of H and W; at the start, the smallest but 1. 1 is the unfold
+        - tile: t, a common divisor of H and W; at the start, the smallest after 1. 1 is the unfold
           form; on a square map, its side is dense attention.
         - kernel_att: k, one of 3, 5, … 13.
         - pixel: (row, column) of the query; the tile is the one that holds it.
@@ -65,7 +65,7 @@ class HaloExplorer(Explorer):
         super().__init__("halo", constants, **start)
 
     def ratios(self) -> dict[str, float]:
-        """Return the copies of each key, and the logits per useful logit, that the view writes.
+        """Return the copies of each key, and the logits per useful logit, as the view writes them.
 
         Example:
             >>> explorer = HaloExplorer()

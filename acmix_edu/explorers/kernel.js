@@ -50,7 +50,7 @@ function readyMade(k, learnt) {
   const taps = k * k, middle = (taps - 1) / 2;
   const shifts = Array.from({ length: taps }, (_, t) => [`shift ${tuple(moveOf(t, k))}`, oneHot(k, t)]);
   return [...shifts, ["box: the mean", Array(taps).fill(1 / taps)],
-    ["Sobel: upright", outer(...SOBEL[k])],
+    ["Sobel: vertical", outer(...SOBEL[k])],
     ["Laplacian: all edges", oneHot(k, middle).map((n) => 1 - n * taps)],
     ...(k === 3 ? [learnt] : [])];
 }

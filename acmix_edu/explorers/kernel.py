@@ -14,19 +14,19 @@ from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
 SIZES = (3, 5)
-LARGEST = 100  # of a number in the kernel
+LARGEST = 100  # number that a kernel may hold
 
 
 class KernelExplorer(Explorer):
     r"""Edit a kernel and see whether it is a shift.
 
-    One map is convolved with one k×k kernel, zero outside the map. A kernel with a single one at
-    $(\lfloor k/2\rfloor+\Delta_x, \lfloor k/2\rfloor+\Delta_y)$ is the shift by
-    $(\Delta_x, \Delta_y)$ in every bit.
+    One map is convolved with one k×k kernel; outside the map there are zeros. A kernel with a
+    single one at $(\lfloor k/2\rfloor+\Delta_x, \lfloor k/2\rfloor+\Delta_y)$, and zeros elsewhere,
+    is the shift by $(\Delta_x, \Delta_y)$ in every bit.
 
     Args:
-        image: floats ``[1, H, W]`` or ``[H, W]``; or colours ``[3, H, W]``, of which the mean
-            is taken; at most 128×128 pixels; a temple when left out.
+        image: floats ``[1, H, W]`` or ``[H, W]``, or colours ``[3, H, W]``, of which the mean is
+            taken; at most 128×128 pixels. When left out, it is a temple.
         kernel: your own, ``[k, k]``, k = 3 or 5; the shift by (−1, −1) when left out.
 
     Traits:
@@ -79,7 +79,7 @@ class KernelExplorer(Explorer):
         return torch.tensor(self.kernel, dtype=torch.float32).view(side, side)
 
     def displacement(self) -> tuple[int, int] | None:
-        """Return (Δx, Δy) if the kernel is one-hot and so a shift, else None."""
+        """Return (Δx, Δy) if the kernel is one-hot and therefore a shift, else None."""
         kernel = self.current_kernel()
         if kernel.count_nonzero() != 1 or kernel.sum() != 1:
             return None
@@ -109,13 +109,13 @@ class KernelExplorer(Explorer):
         if not all(abs(weight) <= LARGEST for weight in weights):
             raise ValueError(
                 f"kernel must hold numbers from -{LARGEST} to {LARGEST}, but {weights} came; "
-                "divide it by its largest."
+                "divide it by its largest absolute value."
             )
         return weights
 
 
 def _one_map(image) -> torch.Tensor:
-    """Return the image as ``[1, H, W]``; of three channels their mean."""
+    """Return the image as ``[1, H, W]``; of three channels it is their mean."""
     colours = np.shape(image)[-3:-2] == (3,)
     x = one_image(image, 3 if colours else 1, "or [H, W], or [3, H, W] for colours")
     return x.mean(0, keepdim=True)
@@ -127,13 +127,13 @@ def _numbers(kernel) -> list[float]:
     if own.shape not in [(k, k) for k in SIZES]:
         raise ValueError(
             f"kernel must have the shape [k, k], k one of {SIZES}, but {list(own.shape)} came; "
-            "of a layer's weight pass weight[0, 0]."
+            "for a layer's weight, pass weight[0, 0]."
         )
     return finite("kernel", own).flatten().tolist()
 
 
 def _typical(weight: torch.Tensor) -> list:
-    """Return the kernel that training moved as far as half of them: a name, its numbers."""
+    """Return, with a name, the numbers of the kernel that training moved by the median distance."""
     change = (weight - shift_kernels(weight.shape[-1])).flatten(2).norm(dim=2).flatten()
     typical = weight.flatten(0, 1)[change.median(0).indices].flatten().tolist()
     return ["learnt: a typical one (chapter 9)", [round(number, 3) for number in typical]]

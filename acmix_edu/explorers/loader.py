@@ -1,4 +1,4 @@
-"""Make one ES module of several: anywidget takes a single string, the sources stay separate."""
+"""Make one ES module of several: anywidget takes a single string, but the sources stay separate."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _NOT_RUN = re.compile(r"^\s*//.*\n|  // .*$|^\s+", re.MULTILINE)
 
 
 def source(name: str) -> str:
-    """Return the text of a file that lies beside this one."""
+    """Return the text of a file in the folder of this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
@@ -17,8 +17,9 @@ def bundle(*names: str) -> str:
     """Join local ES modules, each after those it imports, into the text of one module.
 
     ``import { a } from "./b.js";`` is left out and ``export`` is stripped, except
-    ``export default``; so all top-level names live in one scope and must differ. Comments (beside
-    code, after two spaces) and indentation stay behind: a page carries the text.
+    ``export default``. All top-level names therefore share one scope and must differ. Comments
+    (beside code, those after two spaces) and indentation are left out, because a page carries the
+    text.
 
     Example:
         >>> "export default" in bundle("engine.js", "kit.js", "mixing.js")

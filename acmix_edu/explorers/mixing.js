@@ -156,9 +156,9 @@ function buildView(model, data) {
   const source = element("div", { class: "source" }, maps.picture.box);
   const sum = element("div", { class: "sum" }, where,
     row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
-    rates, headline("At every pixel: what comes out"),
+    rates, headline("At every pixel: the output"),
     row("", "", "f_att", "f_conv", "f_out"), ends, share,
-    element("p", {}, "Each kernel has its own scale, the maps share one. Grey: not read."));
+    element("p", {}, "Each kernel has its own scale; the maps share one. Grey: not read."));
   const stage1 = element("div", {},
     headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
   const others = element("div", { class: "controls" });

@@ -29,16 +29,16 @@ class MixingExplorer(Explorer):
     """Show both paths of an ACmix on an image, and the effective kernel at one pixel.
 
     The view computes everything in the browser from the module's weights, so it needs no kernel
-    once it is shown. The traits below follow the view, and the view follows them. "Along the
-    edges" plays them: pixels where the image changes, then either path alone.
+    once it is shown. The traits below follow the view, and the view follows them. "Along the edges"
+    plays them: it goes from pixel to pixel where the image changes, then shows either path alone.
 
     Args:
-        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights
-            are copied, so later training does not change the view.
-        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
-            128×128 pixels. The first three channels are drawn as red, green and blue. Where the
-            image is a picture (3 channels, values 0 … 1) or the ``colour_features`` of one, the
-            reader can open, drop, paste or draw a picture in its place.
+        module: an ``ACmix``, or several by name, of the same sizes, to choose from; the weights are
+            copied, so later training does not change the view.
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most 128×128
+            pixels. The first three channels are drawn as red, green and blue. If the image is a
+            picture (3 channels, values 0 … 1) or the ``colour_features`` of one, the reader can
+            open, drop, paste or draw a picture in its place.
         head: the head to look at first, from 0.
         channel: the dimension of that head, from 0; both choose output channel
             ``head * module.head_dim + channel``.
@@ -46,13 +46,13 @@ class MixingExplorer(Explorer):
         more: show q, k, v and all controls from the start.
 
     Traits:
-        alpha, beta, kernel_att, dilation, kernel_conv, head, channel, pixel. They start as the
-        (first) module has them; a new ``preset``, the name of a module, brings that module's α
-        and β, also where they are set at once with it (``hold_trait_notifications``).
-        A ``kernel_conv`` other than the module's own comes with seeded,
-        untrained weights. And offset: the cell of the kernels, from their centre, whose values
-        are written below them; and more: whether what is folded at first is open.
-        ``current_image()`` follows the reader's own picture.
+        alpha, beta, kernel_att, dilation and kernel_conv, which start as the (first) module has
+        them; head, channel and pixel. A new ``preset``, the name of a module, brings that module's
+        α and β, even if these are set at the same time (``hold_trait_notifications``). A
+        ``kernel_conv`` other than the module's own comes with seeded, untrained weights. The others
+        are offset, the cell of the kernels, from their centre, whose values are written below them;
+        and more, whether what is folded at first is open. ``current_image()`` follows the reader's
+        own picture.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message
@@ -205,7 +205,7 @@ def _seeded_fc(heads: int, kernel: int) -> torch.Tensor:
 
 
 def _edges(image: torch.Tensor, stride: int) -> list[list[int]]:
-    """Return twelve output pixels: one in each direction from the middle, at the largest change."""
+    """Return twelve output pixels: the largest change on each of twelve rays from the middle."""
     sides = torch.tensor(image.shape[1:])
     steps = math.ceil(sides.max() / 2)
     ray = torch.arange(-1, steps + 1) / (steps + 1)
@@ -221,7 +221,7 @@ def _edges(image: torch.Tensor, stride: int) -> list[list[int]]:
 
 
 def _lift(image: torch.Tensor) -> str:
-    """How a picture becomes an image like this one: "picture", "colour", or "" for not at all."""
+    """Return how a picture becomes such an image: "picture", "colour", or "" for not at all."""
     if len(image) == 3 and 0 <= image.min() and image.max() <= 1:
         return "picture"
     if len(image) == 4 and image[:3].abs().max() <= 0.5:

@@ -1,4 +1,4 @@
-"""The speed panel: how long ACmix takes on the reader's own device, how much memory, which maps."""
+"""The speed panel: how long ACmix takes on the reader's own device, its memory and its maps."""
 
 import base64
 import html
@@ -20,18 +20,19 @@ from acmix_edu.checks import whole_number
 from acmix_edu.examples import colour_features, legible_acmix, photograph
 from acmix_edu.fast import triton_attention
 
-ROUNDS, SECONDS = 9, 10  # the most turns of each form; none begins after so many seconds
-SHARPNESS = 10  # a neighbour's weight falls as exp(−10·r²), r the difference of the colours
+ROUNDS, SECONDS = 9, 10  # the most turns of each form; none begins after these seconds
+SHARPNESS = 10  # a neighbour's weight falls as exp(−10·r²); r is the difference of the colours
 PASSES = {"forward": "forward", "both": "forward and backward"}
 COLUMNS = "repeat(auto-fit, minmax(min(290px, 100%), 1fr))"
 WHOLE = {"description_width": "initial"}  # no label is cut off
 
 
 class SpeedPanel(widgets.VBox):
-    """Measure ACmix on the reader's device; sliders say what it is and what it is given.
+    """Measure ACmix on the reader's device, with controls for its sizes and its input.
 
-    Press "Measure", or call :meth:`measure`. α and β only mix the two paths: they redraw the maps
-    that were measured last. It needs a kernel, and runs on the CUDA device, else the processor.
+    Press "Measure", or call :meth:`measure`. α and β only mix the two paths, so they just redraw
+    the maps that were measured last. The panel needs a kernel. It runs on the CUDA device if there
+    is one, else on the CPU.
 
     Args:
         channels: of the input and of the output.
@@ -73,10 +74,11 @@ class SpeedPanel(widgets.VBox):
         """Measure what the controls say, show it and return it.
 
         Returns:
-            The controls' values; for "forward" and "both" (forward and backward) ``…_ms``, a
-            median, and ``…_bytes``, the peak beside input and weights; the same of the unfold
-            form, ``unfold_…``, and ``…_ratio``, how many times as long that takes, or
-            ``refused``, why it does not fit. Only the values and ``error`` if nothing ran.
+            The controls' values and, for "forward" and "both" (forward and backward), ``…_ms``, a
+            median, and ``…_bytes``, the peak on top of input and weights. Unless the form is
+            "unfold" itself, also the same for the unfold form, ``unfold_…``, and ``…_ratio``, how
+            many times as long that takes; or ``refused``, why it does not fit. If nothing ran, only
+            the values and ``error``.
         """
         setting = {name: control.value for name, control in self.controls.items()}
         self.module, self.maps, self.table.value, self.picture.value = None, {}, "", ""
@@ -184,7 +186,7 @@ def _acmix(channels: int, setting: dict, backend: str) -> ACmix:
 
 
 def _too_large(x: torch.Tensor, setting: dict) -> str | None:
-    """Say why the unfold form does not fit; None if it does. It holds four sets of its copies."""
+    """Return why the unfold form does not fit, or None. It holds four sets of its copies."""
     copies, maps = setting["kernel_att"] ** 2, setting["kernel_conv"] ** 2
     needed = 4 * (copies + maps) * x.numel() * x.itemsize
     if x.is_cuda:
@@ -207,7 +209,7 @@ def _measure(modules: dict[str, ACmix], x: torch.Tensor, progress) -> dict[str, 
         for name, run in runs.items():
             if turn:
                 times[name].append(run())
-            else:  # warms up, too
+            else:  # this also warms up
                 found[f"{name}_bytes"] = _peak_bytes(run, x.device)
             progress.value += 1
         if turn and time.perf_counter() - began > SECONDS:
@@ -219,7 +221,7 @@ def _measure(modules: dict[str, ACmix], x: torch.Tensor, progress) -> dict[str, 
 
 
 def _once(module: ACmix, x: torch.Tensor, both: bool) -> float:
-    """Run forward, or forward and backward; the milliseconds that it took."""
+    """Run forward, or forward and backward; return the milliseconds that it took."""
     began = time.perf_counter()
     with torch.set_grad_enabled(both):
         x = x.detach().requires_grad_(both)
@@ -232,7 +234,7 @@ def _once(module: ACmix, x: torch.Tensor, both: bool) -> float:
 
 
 def _peak_bytes(run, device: torch.device) -> int:
-    """Return the most that was allocated at one time while it ran, after a first run."""
+    """Return the most that was allocated at one time during a run, after a first run."""
     run()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -247,7 +249,7 @@ def _peak_bytes(run, device: torch.device) -> int:
 
 
 def _table(found: dict) -> str:
-    """Set the figures as a table, the unfold form beside the chosen one where both were run."""
+    """Set the figures as a table, with the unfold form beside the chosen one if both were run."""
     forms = {"": found["backend"]} | ({"unfold_": "unfold"} if "both_ratio" in found else {})
     lines = [["", *forms.values(), "unfold takes" if len(forms) > 1 else ""]]
     for name, what in PASSES.items():

@@ -100,7 +100,7 @@ export function ownPicture(view, { place, read, change }) {
   });
   const open = element("label", { class: "file" }, "Open a picture", file);
   const box = element("div", { class: "own" }, open, draw, ink,
-    element("p", {}, "Or drop one on the picture, or point at it and paste. It never leaves this page."),
+    element("p", {}, "Or drop a picture here, or point at this one and paste. It never leaves this page."),
     says);
   const stop = () => { drawing(false); says.textContent = ""; };
   return { box, stop, release: () => document.removeEventListener("paste", pasted) };

@@ -171,7 +171,7 @@ function partsOf({ maps, rows, reading, end, lines, heading }) {
     element("div", { class: "lines" }, reading, heading, table, end))];
 }
 
-const TALLIES = { blocks: "Blocks for each tile", logits: "Logits per useful logit",
+const TALLIES = { blocks: "Blocks per tile", logits: "Logits per useful logit",
   keys: "Keys read" };
 
 function tallyOf(name) {
@@ -340,7 +340,7 @@ function readingOf({ blocks, states, met, query, kernel }) {
   if (seen === all) return `The query has met all ${window}: this is its output.`;
   if (!seen) return `The query has met none of the ${window}: no output yet.`;
   const share = 2 ** (lseOf(now) - lseOf(last));
-  return `The query has met ${seen} of the ${window}, ${percent(share)} of all weight. `
+  return `The query has met ${seen} of the ${window}, ${percent(share)} of the total weight. `
     + "Their softmax is not yet its output.";
 }
 

@@ -15,15 +15,15 @@ TILES = ("1×16", "2×8", "4×4", "8×2", "16×1")  # of 16 queries, as many as 
 BLOCKS = ("8×16", "4×8", "2×16", "4×W")
 WINDOWS = (3, 5, 7, 9, 11, 13)
 MOST_STEPS = 16  # blocks of 4×8 for a tile of 1×16 with 13×13 windows
-SCALED = 2 * math.sqrt(SHARPNESS[2])  # of a head that is set by hand, not of the sharpest
-SMALLEST = -1e38  # the kernel's first maximum: −∞ less it is never NaN
+SCALED = 2 * math.sqrt(SHARPNESS[2])  # for head 2, not the sharpest
+SMALLEST = -1e38  # the kernel's first maximum: −∞ minus it is never NaN
 
 
 class ProgramExplorer(Explorer):
     r"""Follow one program of the GPU kernel: 16 queries meet the keys that they reach in blocks.
 
-    q and k are the colours of a photograph as head 2 of ``colour_acmix`` has them, v is
-    the photograph itself: the output is smooth where colours are alike. With
+    q and k are the colours of a photograph as head 2 of ``colour_acmix`` has them, and v is the
+    photograph itself: the output is smooth where colours are alike. With
     $\ell = q^\top k + \sqrt d\,\log m$ and $c = \log_2 e/\sqrt d$, a block turns the running
     maximum $t$ (``top``), denominator $s$ (``total``) and numerator $u$ (``average``) into
 
@@ -34,22 +34,21 @@ class ProgramExplorer(Explorer):
     where $r$ is ``shrink``. After any block, average/total is attention to the keys met so far
     alone; after the last it is local attention.
 
-    Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32 (in half
-    precision on compute capability 7.5, 4×16): here d is 4 for q and k and 3 for v, no number is
-    rounded to half precision, and ``ALIGN`` is 1, so that blocks begin at the first key that is
-    reached.
+    Differs from the kernel, whose tile is 2×8 and whose block is 8×16 for d ≤ 32 (in half precision
+    on compute capability 7.5, 4×16): here d is 4 for q and k and 3 for v, no number is rounded to
+    half precision, and ``ALIGN`` is 1, so that blocks begin at the first key that is reached.
 
     Args:
-        image: your own, floats from 0 to 1 ``[3, H, W]``, at most 128×128 pixels. Left out, it is
-            a flower of 56×56.
+        image: your own, floats from 0 to 1, ``[3, H, W]``, at most 128×128 pixels. When left out,
+            it is a flower of 56×56.
 
     Traits:
         - tile: rows×columns of queries, "1×16", "2×8", "4×4", "8×2" or "16×1".
         - block: rows×columns of keys, "8×16", "4×8", "2×16", or "4×W" for 4 whole rows.
         - kernel_att: k, one of 3, 5, … 13.
         - pixel: (row, column) of the query; the program is that of the tile that holds it.
-        - step: how many blocks the program has met, from 0 to 16; more than it needs stand for
-          all of them, so that 16 is the end whatever the other traits are.
+        - step: how many blocks the program has met, from 0 to 16. A number larger than it needs
+          means all of them, so 16 is the end whatever the other traits are.
 
     Raises:
         TypeError, ValueError: the image or a trait's new value cannot be used; the message
@@ -95,10 +94,10 @@ class ProgramExplorer(Explorer):
         return min(self.step, self.tallies()["blocks"])
 
     def tallies(self) -> dict[str, float]:
-        """Return the blocks, the logits per useful logit and the keys read, as the view writes.
+        """Return the blocks, the logits per useful logit and the keys read, as in the view.
 
-        Useful are k² logits of a query, mirror images counted; computed are those with all keys
-        of all blocks. What a block holds beyond the map is not read.
+        The useful logits are the k² of a query, with mirror images counted; those computed are with
+        all keys of all blocks. What a block holds beyond the map is not read.
 
         Example:
             >>> {name: round(n, 2) for name, n in ProgramExplorer().tallies().items()}
@@ -113,8 +112,9 @@ class ProgramExplorer(Explorer):
         """Return what the program holds before the first block and after each.
 
         Returns:
-            Of float64, row by row for the 16 queries: ``top``, ``shrink`` and ``total`` ``[16]``,
-            ``average`` ``[16, 3]``. A query outside the map meets no key: its total stays 0.
+            ``top``, ``shrink`` and ``total``, ``[16]``, and ``average``, ``[16, 3]``, in float64,
+            row by row for the 16 queries. A query outside the map meets no key, so its total stays
+            0.
 
         Example:
             >>> end = ProgramExplorer().states()[-1]
@@ -159,7 +159,7 @@ class ProgramExplorer(Explorer):
         return [(rows, columns) for rows in starts[0] for columns in starts[1]]
 
     def _operands(self):
-        """Return q, v and both multiplicities, with zeros beyond the map; the tile's place."""
+        """Return q, v and both multiplicities, with zeros beyond the map, and where the tile is."""
         tile, sides = _sides(self.tile), self._image.shape[1:]
         beyond = [max(t, math.prod(axis)) for t, axis in zip(tile, self._covered(), strict=True)]
         around = (0, beyond[1], 0, beyond[0])

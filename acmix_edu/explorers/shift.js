@@ -322,10 +322,10 @@ function drawPanels({ panels: views, controls, boxes }, now, here) {
   const call = (delta) => tuple(["f", ...givenTo(name, delta)]);
   const titles = { f: "f and the window", first: `f̃ = ${name}${call(a)}`,
     second: `then ${name}${call(b).replace("f", "f̃")}`, once: `at once: ${name}${call(sum)}` };
-  const notes = { f: `Drag the window: it goes by ${tuple(a)}.`,
-    first: `Drag the picture: it goes by ${tuple(opposite(a))}.`,
-    second: `Drag it: it goes by ${tuple(opposite(b))}.`,
-    once: `It goes by ${tuple(opposite(sum))}.` };
+  const notes = { f: `Drag the window: it moves by ${tuple(a)}.`,
+    first: `Drag the picture: it moves by ${tuple(opposite(a))}.`,
+    second: `Drag it: it moves by ${tuple(opposite(b))}.`,
+    once: `It moves by ${tuple(opposite(sum))}.` };
   for (const [panel, view] of Object.entries(views)) {
     const outlined = panel === "f" || (twice && panel === "first") ? [] : differs;
     if (panels[panel]) drawPanel(view, panels[panel], margin, here[panel], outlined);
@@ -383,7 +383,7 @@ function verdictOf({ f, twice, border, differs, panels }) {
       : lost ? `${many(lost, "pixel")} left and would have come back, but held only zeros`
       : "nothing that left would have come back"}.`;
   }
-  if (border === "zeros") return `${gone} of ${many(f.size, "pixel")} leave, as many zeros enter.`;
+  if (border === "zeros") return `${gone} of ${many(f.size, "pixel")} leave; as many zeros enter.`;
   return `${count} from the shift: ${outlined ? "what left comes in on the other side"
     : gone ? "what left and came in again held only zeros" : "nothing left"}.`;
 }

@@ -16,25 +16,25 @@ BORDERS = ("zeros", "roll")
 class ShiftExplorer(Explorer):
     r"""Move a map by (Δx, Δy): drag the picture, or the window that reads it.
 
-    Each pixel of the result reads $f_{i+\Delta x,\, j+\Delta y}$ (eq. 4), so the picture goes
-    against the displacement. A second shift can follow the first; beside it stands the one
-    shift by the sum, and where the two differ is outlined.
+    Each pixel of the result reads $f_{i+\Delta x,\, j+\Delta y}$ (eq. 4), so the picture moves
+    against the displacement. A second shift can follow the first. Beside the two, the view shows
+    the one shift by their sum, and outlines where the results differ.
 
     Args:
-        image: your own map, floats ``[C, H, W]``, ``[1, C, H, W]`` or ``[H, W]``, at most
-            128×128 pixels, to choose beside the book's small map and a flower. Three channels
-            with values 0 … 1 are drawn as colours, of all others the first channel is.
+        image: your own map, floats ``[C, H, W]``, ``[1, C, H, W]`` or ``[H, W]``, at most 128×128
+            pixels, offered besides the book's small map and a flower. Three channels with values 0
+            … 1 are drawn as colours; of any others the first channel is drawn.
 
     Traits:
-        - dx, dy: the displacement, −8 … 8; dx along the rows, as in the paper. More than the
+        - dx, dy: the displacement, −8 … 8; dx is along the rows, as in the paper. More than the
           side of the map means the side: there are only zeros beyond.
         - twice: whether a second shift, by dx2 and dy2, follows.
-        - dx2, dy2: its displacement, −8 … 8.
+        - dx2, dy2: the displacement of the second shift, −8 … 8.
         - memory: whether a line says what is read and written.
         - border: "zeros" (Shift) or "roll" (``torch.roll``, by the negative displacement).
         - map: "numbers" (the small map), "flower" or, if an image was passed, "own".
-        - pixel: (row, column) of the result whose reading is written out; a place beyond the
-          last pixel means the last.
+        - pixel: (row, column) of the result whose reading is written out; a place beyond the last
+          pixel means the last.
 
     Raises:
         TypeError, ValueError: the image or a trait's new value cannot be used; the message
@@ -79,7 +79,7 @@ class ShiftExplorer(Explorer):
         return self._maps[self.map].clone()
 
     def shifted(self) -> torch.Tensor:
-        """Return the map as the view shows it moved now, ``[C, H, W]``, after both shifts.
+        """Return the map as the view shows it now, moved by one or both shifts, ``[C, H, W]``.
 
         Example:
             >>> explorer = ShiftExplorer()

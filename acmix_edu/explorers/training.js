@@ -162,10 +162,10 @@ function buildTraining(model, { set }) {
   const charts = Object.fromEntries(Object.keys(CHARTS).map((name) => [name, chart(name, pick)]));
   charts.share.box.dataset.aim = "inside";
   const heading = headline(), key = element("p", {},
-    "Brown has attention alone, teal a convolution, purple both; the arm beside is dashed. A thin "
-    + "line is a seed, a thick one the mean of the seeds; in brackets, the lowest and the "
-    + "highest seed. Dotted: chance. Every chart has one scale for all arms of the task. Click "
-    + "or drag on a chart to choose the epoch.");
+    "Brown: attention alone. Teal: a convolution. Purple: both. Dashed: the arm beside it. Dotted: "
+    + "chance. Each thin line is a seed, each thick one the mean of the seeds; the brackets give the "
+    + "lowest and the highest seed. Every chart has one scale for all arms of the task. Click or "
+    + "drag on a chart to choose the epoch.");
   const grid = (...names) =>
     element("div", { class: "charts", "data-aim": "" }, ...names.map((name) => charts[name].box));
   const [first, loss, ...layers] = Object.keys(CHARTS);

@@ -1,4 +1,4 @@
-"""The training explorer: scrub through the recorded runs, every task, arm, seed and layer."""
+"""The training explorer: scrub through the recorded runs by task, arm, seed and layer."""
 
 import traitlets
 
@@ -14,24 +14,25 @@ PER_LAYER = ("share", "alpha", "beta", "drift", "entropy")
 class TrainingExplorer(Explorer):
     """Show what was recorded while small networks were trained, epoch by epoch.
 
-    The test accuracy of two arms side by side, and of every arm that all tasks have. With
-    ``inside`` the loss, too; and of the first arm, layer by layer, attention's share of the norm,
-    α, β, the drift of the shift kernels and the entropy of the attention weights. A thin line is a
-    seed, a thick one the mean of the seeds.
+    The charts show the test accuracy of two arms side by side, and of every arm that all tasks
+    have. With ``inside`` they also show the loss and, for the first arm, layer by layer,
+    attention's share of the norm, α, β, the drift of the shift kernels and the entropy of the
+    attention weights. A thin line is a seed, a thick one the mean of the seeds.
 
     Args:
-        runs: by task, a record as ``acmix_edu.training.runs.records`` returns it; all those that
+        runs: records by task, as ``acmix_edu.training.runs.records`` returns them; all those that
             come with the package when left out.
         task, arm, beside: where to start; ``beside`` is the arm to compare with. When left out,
-            "match", "acmix" and "attention", or the first of what ``runs`` holds.
+            they are "match", "acmix" and "attention", or the first that ``runs`` holds.
+        epoch: where to start, from 0.
         inside: show all charts from the start.
 
     Traits:
         task, arm, beside, inside, and epoch, from 0 (before training) to the longest task's last.
 
     Raises:
-        TypeError, ValueError: ``runs`` holds no such record, or a trait's new value is not in
-            it; the message says what is.
+        TypeError, ValueError: ``runs`` does not hold such records, or a trait's new value is not in
+            them; the message says what is.
 
     Example:
         >>> explorer = TrainingExplorer(task="match", arm="acmix", beside="attention")
@@ -68,7 +69,7 @@ class TrainingExplorer(Explorer):
         super().__init__("training", {"runs": self._curves, "names": names}, **state)
 
     def run(self, arm: str | None = None) -> list[dict]:
-        """Return the curves of the shown task and an arm, the shown one when left out, by seed.
+        """Return the curves of an arm on the shown task, by seed; of the shown arm when left out.
 
         Example:
             >>> len(TrainingExplorer().run("attention"))
@@ -111,7 +112,7 @@ def _all_curves(runs) -> dict:
 
 
 def _curves(record: dict) -> dict:
-    """One task: for each arm and seed, each quantity over the epochs, [epochs] or by layer."""
+    """Return, by arm and seed of one task, each quantity over the epochs, [epochs] or by layer."""
     arms = {}
     for run in record["runs"]:
         log = run["records"]

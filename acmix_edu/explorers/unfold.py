@@ -18,7 +18,7 @@ from acmix_edu.explorers.explorer import (
 from acmix_edu.explorers.loader import bundle, source
 
 KERNEL_SIZES = (1, 3, 5, 7)
-MOST = 3  # of stride and dilation
+MOST = 3  # the largest stride and dilation
 BRIGHTNESS = (0.30, 0.59, 0.11)  # of red, green and blue
 
 
@@ -26,14 +26,15 @@ class UnfoldExplorer(Explorer):
     r"""Take a convolution apart: multiply by each cell of the kernel, move, add.
 
     Map t = p·k + q is $K_{p,q}\, f$, moved by $D(\lfloor k/2\rfloor - p)$ rows and
-    $D(\lfloor k/2\rfloor - q)$ columns; the sum of the first ``step`` of them grows into the
+    $D(\lfloor k/2\rfloor - q)$ columns. The sum of the first ``step`` of them grows into the
     convolution with padding $D\lfloor k/2\rfloor$. The view computes all of it in the browser.
 
     Args:
-        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = 1 (grey) or 3, at most 128×128
-            pixels. Left out, it is a flower: its brightness, or its colours if the kernel has 3.
-        kernel: your own, ``[C, k, k]`` or ``[1, C, k, k]`` (one output channel of a layer, such
-            as ``conv.weight[:1]``), k = 1, 3, 5 or 7. With three channels, "edge", "sharpen" and
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = 1 (grey) or 3, at most 128×128 pixels.
+            When left out, it is the brightness of a flower, or its colours if the kernel has 3
+            channels.
+        kernel: your own, ``[C, k, k]`` or ``[1, C, k, k]`` (one output channel of a layer, such as
+            ``conv.weight[:1]``), k = 1, 3, 5 or 7. With three channels, "edge", "sharpen" and
             "blur" act on the brightness.
 
     Traits:
@@ -42,7 +43,7 @@ class UnfoldExplorer(Explorer):
         - stride, dilation: 1, 2 or 3.
         - step: how many cells are in the sum, from 1; k² and more mean all.
         - move: whether the maps are moved before they are added; if not, no pixel sees another.
-        - pixel: (row, column) of the picture on which the window stands; with a stride, that of
+        - pixel: (row, column) of the picture on which the window is centred; with a stride, that of
           the last output pixel before it.
 
     Raises:
@@ -86,7 +87,7 @@ class UnfoldExplorer(Explorer):
             "places": places["kernels"],
             "sizes": {"channels": channels, "height": height, "width": width},
         }
-        rim = 7 if image is None else 2  # the flower's; or the middle
+        rim = 7 if image is None else 2  # one seventh across: the flower's rim; else the middle
         start = {"step": 4, "pixel": (height // 2, width // rim)}
         if own is not None:
             start |= {"preset": "own", "kernel_size": own.shape[-1]}
@@ -157,7 +158,7 @@ def _all_kernels(channels: int, own) -> dict:
 
 
 def _binomial(k: int) -> torch.Tensor:
-    """Return row k-1 of Pascal's triangle, as a share of its sum."""
+    """Return row k−1 of Pascal's triangle, divided by its sum."""
     row = torch.ones(1)
     for _ in range(k - 1):
         row = (torch.cat([row, torch.zeros(1)]) + torch.cat([torch.zeros(1), row])) / 2
@@ -176,7 +177,7 @@ def _sharpen(k: int) -> torch.Tensor:
 
 
 def _edge(k: int) -> torch.Tensor:
-    """Return Sobel's upright edges for any size; one pixel alone knows no edge, so zero."""
+    """Return Sobel's vertical edges for any size; for one pixel, which knows no edge, zero."""
     if k == 1:
         return torch.zeros(1, 1)
     smooth, none = _binomial(k - 2), torch.zeros(2)

@@ -26,7 +26,7 @@ class Step(NamedTuple):
     """One step: what it makes, in symbols, in code and in shapes.
 
     In the texts ``_`` and ``^`` lower and raise what follows, as in TeX: ``k_a``, ``k_{ij+o}``.
-    ``tensors`` names keys of ``ACmix.explain`` with their axes; ``code`` is found in ``where``.
+    ``tensors`` gives keys of ``ACmix.explain`` with their axes; ``code`` is found in ``where``.
     """
 
     title: str
@@ -58,8 +58,8 @@ STEPS = (
     Step(
         "Input", "x", "x", {"x": "B C_in H W"},
         ("def forward(self, x: torch.Tensor) -> torch.Tensor:",), "acmix.ACmix.forward",
-        "A map with C_in channels. The first three are drawn as red, green and blue; of fewer, the "
-        "first as grey.",
+        "A map with C_in channels. The first three are drawn as red, green and blue; if there are "
+        "fewer, the first alone, in grey.",
     ),
     Step(
         "Project", "q, k, v", "q = W_q x + b_q,  k = W_k x + b_k,  v = W_v x + b_v",
@@ -80,16 +80,16 @@ STEPS = (
         "Reflect", "k, v mirrored", "k_{−i,j} = k_{i,j},  v_{−i,j} = v_{i,j}",
         {"pad_k": PADDED, "pad_v": PADDED},
         ("padded = reflect_pad(f, dilation * (k // 2))",), "attention.windows",
-        "A window at the border needs R more pixels on each side. They are mirrored, so that no "
-        "window is empty. The dotted line is the border of the map.",
+        "A window at the border needs R more pixels on each side. They are mirrored, so that every "
+        "window is full. The dotted line is the border of the map.",
     ),
     Step(
         "Position", "pe", "pe = W_p loc + b_p", {"pe": "1 d H W"},
         ("loc = position_map(*q.shape[-2:], dtype=self.rate1.dtype, device=q.device)",
          "return self.conv_p(loc)"), "acmix.ACmix.position_term",
         "loc holds two ramps from −1 to 1, along the rows and down the columns. A 1×1 convolution "
-        "mixes them, so pe knows where a pixel is and nothing of the picture: one for all images "
-        "and heads.",
+        "mixes them, so pe depends on the place of a pixel and not on the picture: one pe serves "
+        "all images and heads.",
     ),
     Step(
         "Unfold", "k_{ij+o}, v_{ij+o}, pe_{ij+o}", "o = all offsets of the window",
@@ -97,7 +97,7 @@ STEPS = (
         ("copies = F.unfold(padded.reshape(-1, *padded.shape[-3:]), k, dilation=dilation, "
          "stride=stride)",), "attention.windows",
         "k_a² copies of each map, each moved by one offset o, so that the neighbours of a pixel "
-        "stand under it. At stride 1 each is k_a² times as large as its map.",
+        "are under it. At stride 1, all copies together are k_a² times as large as the map.",
     ),
     Step(
         "Compare", "ℓ_o", "ℓ_o = q_{ij}·(k_{ij+o} + pe_{ij} − pe_{ij+o}) / √d", {"logits": WEIGHTS},
@@ -163,17 +163,17 @@ class WalkExplorer(Explorer):
 
     Args:
         module: an ``ACmix``; its weights are copied. When left out, ``trained_acmix``.
-        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most
-            128×128 pixels; the ``colour_features`` of a flower, C = 4, when left out.
+        image: floats ``[C, H, W]`` or ``[1, C, H, W]``, C = ``module.in_planes``, at most 128×128
+            pixels; the ``colour_features`` of a flower, C = 4, when left out.
 
     Traits:
         - step: from 1 to 13.
-        - head, channel: the head and its dimension whose maps are shown, from 0; together output
-          channel ``head * module.head_dim + channel``, and all that it is made of.
+        - head, channel: the head, and its dimension, whose maps are shown, from 0. Together they
+          choose output channel ``head * module.head_dim + channel``, and all that it is made of.
         - pixel: (row, column) of the output.
         - offset: (rows, columns) from the pixel to the neighbour that is shown of the tensors that
-          hold a window, and which map of the light layer; what lies outside a window stands for
-          its edge.
+          hold a window; it also chooses the map of the light layer. An offset outside a window
+          means the nearest one at its edge.
 
     Raises:
         TypeError, ValueError: an argument or a trait's new value cannot be used; the message

@@ -33,20 +33,21 @@ def local_attention(
     dilation: int = 1,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Attend to the window of every pixel in the form that suits device and map.
+    """Attend to the window of every pixel, in the form that suits the device and the map.
 
     Args:
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
-        backend: None chooses: the Triton kernel where it can run, else plain PyTorch (tiles with
-            their halo, bands on small maps), which is also what is traced and exported. "unfold"
-            is the definition, with its k² copies; "halo" is plain PyTorch; "triton" insists.
+        backend: None chooses the Triton kernel where it can run and plain PyTorch elsewhere (tiles
+            with their halo, or bands on small maps), which is also what is traced and exported.
+            "unfold" is the definition, with its k² copies; "halo" is plain PyTorch; "triton"
+            insists on the kernel.
 
     Returns:
-        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all of them up to rounding.
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all backends up to rounding.
 
     Raises:
-        RuntimeError: backend is "triton" and the kernel cannot be used; says why.
-        TypeError, ValueError: as :func:`acmix_edu.local_attention`.
+        RuntimeError: backend is "triton" and the kernel cannot be used; the message says why.
+        TypeError, ValueError: as for :func:`acmix_edu.local_attention`.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 4, 20, 20)
@@ -59,7 +60,7 @@ def local_attention(
 
 
 def attend(q, k, v, kernel_size, pe, stride, dilation, backend) -> torch.Tensor:
-    """As :func:`local_attention`, of what was checked."""
+    """As :func:`local_attention`, without its checks."""
     arguments = (q, k, v, kernel_size, pe, stride, dilation)
     if backend == "unfold":
         return attention.local_attention(*arguments)

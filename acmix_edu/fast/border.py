@@ -1,9 +1,9 @@
 r"""Reflection without a padded copy: how often each key counts. Chapter 07 tells the story.
 
 Reflection padding only repeats keys of the map, along each axis on its own. A window over the
-padded map is therefore a set of those, in which the key in row y and column x counts
-$m_H(i, y)\cdot m_W(j, x)$ times. With a dilation below 3 it is the window cut off at the border;
-with a larger one, reflected keys may lie between its positions.
+padded map is therefore a set of the map's own keys, in which the key in row y and column x counts
+$m_H(i, y)\cdot m_W(j, x)$ times. With a dilation below 3 that set is the window cut off at the
+border; with a larger one, it may hold reflected keys between the positions of the window.
 """
 
 import torch
@@ -21,15 +21,15 @@ def multiplicity(
     &\text{reflection takes } p \text{ to } y \,\} \\
     &R = \lfloor k/2 \rfloor \end{aligned}$$
 
-    It is 1 inside, 1 or 2 near the border (2 somewhere, below D = 3), and 0 for what the window
-    does not hold. Only on a line of RD + 1 pixels or fewer it may be more than 2. Each row adds up
-    to k. It is not symmetric at the border: there i and y do not change places.
+    It is 1 inside the map, 1 or 2 near the border (2 somewhere, if D is below 3), and 0 for keys
+    that the window does not hold. It can be more than 2 only on a line of RD + 1 pixels or fewer.
+    Each row adds up to k. At the border it is not symmetric: i and y cannot change places.
 
     Args:
         size: H, the length of the line.
         kernel_size: k, odd.
-        stride: queries are taken at every stride-th pixel.
-        dilation: D, pixels between the keys of a window.
+        stride: s; queries are taken at every s-th pixel.
+        dilation: D, the distance in pixels between the keys of a window.
 
     Returns:
         int64 ``[⌈H/s⌉, H]``.

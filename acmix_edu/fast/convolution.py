@@ -1,7 +1,7 @@
 r"""The convolution path without its k_c²·d maps. Chapter 07 tells the story.
 
-fc makes k_c² maps of the 3N maps of a dimension, dep_conv shifts and sums them. Both are linear,
-so one grouped convolution from the 3N maps to the N outputs does the work of both.
+For each dimension, fc makes k_c² maps from the 3N maps, and dep_conv shifts and sums them. Both are
+linear, so one grouped convolution from the 3N maps to the N outputs does the work of both.
 """
 
 import math
@@ -20,8 +20,8 @@ from acmix_edu.checks import (
 from acmix_edu.fast import triton_convolution
 from acmix_edu.fast.triton_base import cast_to, is_recorded, kernel_runs
 
-# PyTorch's fast convolution takes groups of 8 float32 outputs, or 16, …, and a slow one the others.
-# With AVX-512 it takes groups of 4, too, but not for the gradient of the weight.
+# PyTorch's fast convolution takes groups of 8, 16, … float32 outputs, and a slow one the others.
+# With AVX-512 the fast one takes groups of 4, too, but not for the gradient of the weight.
 VECTOR = 8 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 1
 
 
@@ -41,20 +41,20 @@ def compose(fc: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
         >>> compose(torch.randn(9, 12, 1, 1), torch.randn(64, 9, 3, 3)).shape
         torch.Size([64, 12, 3, 3])
     """
-    # contiguous, or else the convolution takes the weight, and then its input, for channels-last
+    # contiguous: else the convolution takes the weight, and so its input, for channels-last
     return torch.einsum("otpq,tm->ompq", shifts, fc.flatten(1)).contiguous()
 
 
 def widen(weight: torch.Tensor, groups: int, by: int) -> torch.Tensor:
-    """Make one group of every ``by`` of a grouped convolution, with zeros between them.
+    """Join every ``by`` groups of a grouped convolution into one, with zeros between them.
 
-    The same convolution, with ``by`` times the multiply-adds. It pays where ACmix's groups, 3N
-    inputs and N outputs, are too narrow for the vectors of a processor. 0·∞ is not 0: what is
-    infinite in one group spoils those that it is joined with.
+    It stays the same convolution, with ``by`` times the multiply-adds. It pays where ACmix's groups
+    of 3N inputs and N outputs are too narrow for the vectors of a CPU. As 0·∞ is not 0, an infinite
+    number in one group spoils the groups that it is joined with.
 
     Args:
         weight: ``[G·n, m, k, k]``, for G groups of m inputs and n outputs.
-        groups: their number, G.
+        groups: G.
         by: a divisor of G.
 
     Returns:
@@ -87,18 +87,20 @@ def grouped_convolution(
         q, k, v: ``[B, N, d, H, W]``.
         weight: ``[d·N, 3N, k_c, k_c]``, from :func:`compose`.
         stride: the output side is ⌈side/stride⌉.
-        backend: None takes the Triton kernel where it can run, else PyTorch's convolution;
-            "triton" insists on the kernel; "halo" and "unfold" take the latter.
-        stacked: q, k and v side by side ``[B, d·3N, H, W]``, if they lie so already: PyTorch's
-            convolution needs that, the kernel does not.
+        backend: None takes the Triton kernel where it can run, else PyTorch's convolution; "triton"
+            insists on the kernel; "halo" and "unfold" take PyTorch's convolution.
+        stacked: q, k and v side by side, ``[B, d·3N, H, W]``, if they are in memory in this order
+            already: PyTorch's convolution needs that, the kernel does not.
 
     Returns:
-        ``[B, d·N, H', W']``, dimension-major; 3·k_c²·N multiply-adds a pixel and channel, where
-        fc and dep_conv take 3·k_c² + k_c⁴. On a processor :func:`widen` multiplies that, by zeros.
+        ``[B, d·N, H', W']``, dimension-major, at 3·k_c²·N multiply-adds per pixel and channel,
+        where fc and dep_conv take 3·k_c² + k_c⁴. On a CPU :func:`widen` may add others, all by
+        zero.
 
     Raises:
-        RuntimeError: backend is "triton" and the kernel cannot be used; says why.
-        TypeError, ValueError: q, k, v and the weight do not fit each other, or no such backend.
+        RuntimeError: backend is "triton" and the kernel cannot be used; the message says why.
+        TypeError, ValueError: q, k, v and the weight do not fit each other, or there is no such
+            backend.
 
     Example:
         >>> maps = torch.randn(3, 2, 4, 16, 7, 7)
@@ -114,7 +116,7 @@ def grouped_convolution(
 
 
 def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
-    """As :func:`grouped_convolution`, of what was checked."""
+    """As :func:`grouped_convolution`, without its checks."""
     if kernel_runs(backend, triton_convolution.why_not, q, k, v):
         return triton_convolution.run(q, k, v, weight, stride)
     if stacked is None:
@@ -128,7 +130,7 @@ def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
 
 
 def _groups_in_a_vector(q: torch.Tensor) -> int:
-    """How many groups fill this processor's vectors; 1 where that does not pay."""
+    """Return how many groups fill this CPU's vectors, or 1 where that does not pay."""
     if is_recorded() or q.device.type != "cpu" or cast_to(q) != torch.float32:
         return 1
     heads, d = q.shape[1:3]

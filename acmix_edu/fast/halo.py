@@ -1,9 +1,9 @@
 r"""Local attention without k² copies, in plain PyTorch. Chapter 07 tells the story.
 
-Neighbouring queries share most of their keys. A tile of t×t queries needs t+k−1 rows and columns
-of keys, its halo, in place of t² windows of k×k: one dense attention per tile, in which a bias of
-−∞ hides the keys outside each query's own window. With t = 8 and k = 7 each key is copied 3 times
-instead of 49. On a small map a band of whole rows is as good a tile, and nothing is copied: the
+Neighbouring queries share most of their keys. A tile of t×t queries needs t+k−1 rows and columns of
+keys, its halo, instead of t² windows of k×k. There is one dense attention per tile, in which a bias
+of −∞ hides the keys outside each query's own window. With t = 8 and k = 7 each key is copied 3
+times instead of 49. On a small map a band of whole rows serves as well, and nothing is copied: the
 bias then carries the logarithm of how often reflection repeats each key.
 """
 
@@ -24,7 +24,7 @@ from acmix_edu.fast.triton_base import (
 )
 
 TILE = 8
-MOST = 65535  # images, or tiles, that PyTorch's attention takes at once on a GPU
+MOST = 65535  # the most images, or tiles, that PyTorch's attention takes at once on a GPU
 
 
 class Tiles(NamedTuple):
@@ -39,8 +39,9 @@ class Tiles(NamedTuple):
 def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None) -> Tiles:
     """Cut one side of the map into tiles.
 
-    With a dilation, pixels whose distance is not a multiple of it share only reflected keys, so a
-    tile takes queries of one residue class, and its keys lie D pixels apart, without waste.
+    With a dilation D, pixels whose distance is not a multiple of D share only reflected keys. A
+    tile therefore takes queries of one residue class, and its keys are D pixels apart, without
+    waste.
 
     Example:
         >>> tiles(16, 3).keys
@@ -50,13 +51,13 @@ def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, devic
     outputs = _parts(size, stride)
     classes = dilation // math.gcd(stride, dilation)
     if is_known(outputs):
-        classes = min(classes, outputs)  # none without a query
+        classes = min(classes, outputs)  # no class without a query
     step = classes * stride  # pixels from query to query in a tile, a multiple of the dilation
     members = _parts(outputs, classes)
     side = _side(members)
     count = _parts(members, side)
-    if isinstance(members, torch.SymInt):  # left open by torch.export, which would take a count
-        count = count + 1  # of 1 for a constant: with one to spare it is never 1
+    if isinstance(members, torch.SymInt):  # left open by torch.export, which would take a
+        count = count + 1  # count of 1 for a constant; one more, and it is never 1
     place = torch.arange(side, device=device)
     start = torch.arange(count, device=device) * side * step
     start = (torch.arange(classes, device=device)[:, None] * stride + start).reshape(-1, 1)
@@ -82,7 +83,8 @@ def halo_attention(
 ) -> torch.Tensor:
     """Attend tile by tile; arguments and result as :func:`acmix_edu.local_attention`, without pe.
 
-    At stride 1, (1 + (k−1)/t)² copies of k and v; as many logits per query as the halo has keys.
+    At stride 1 this makes (1 + (k−1)/t)² copies of k and v, and as many logits per query as the
+    halo has keys.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 4, 20, 20)
@@ -94,7 +96,7 @@ def halo_attention(
 
 
 def _in_tiles(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Tensor:
-    """As :func:`halo_attention`, of what was checked."""
+    """As :func:`halo_attention`, without its checks."""
     if _has_slow_gradients(q, k, v):
         with torch.autocast("cpu", enabled=False):
             maps = (f.float() for f in (q, k, v))
@@ -118,7 +120,7 @@ def _in_tiles(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Te
 
 
 def _has_slow_gradients(*maps: torch.Tensor) -> bool:
-    """Will there be gradients in half precision on a processor?
+    """Return whether there will be gradients in half precision on a CPU.
 
     They take PyTorch up to three times as long as in float32, with AVX2 and AVX-512 alike.
     """
@@ -128,12 +130,12 @@ def _has_slow_gradients(*maps: torch.Tensor) -> bool:
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Attend within every tile, ``[images, tiles, tokens, d]``, in parts where they are many."""
+    """Attend within every tile, ``[images, tiles, tokens, d]``, in parts if there are too many."""
     for dim in (0, 1):
         if is_known(q.shape[dim]) and q.shape[dim] > MOST:
             parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
             return torch.cat([_attend(*part, bias) for part in parts], dim)
-    if forward_ad._current_level >= 0:  # for which PyTorch's has no rule
+    if forward_ad._current_level >= 0:  # PyTorch's attention has no rule for it
         return torch.softmax(q / math.sqrt(q.shape[-1]) @ k.mT + bias, -1) @ v
     if not (is_recorded() or torch.compiler.is_compiling()):
         for f in (f for f in (q, k, v) if f.requires_grad):
@@ -142,9 +144,9 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
 
 
 def _say_that_gradients_end(grad: torch.Tensor | None) -> None:
-    """PyTorch's attention cannot be differentiated twice: say so before it does.
+    """Say that PyTorch's attention cannot be differentiated twice, before PyTorch does.
 
-    Under ``torch.func`` its own message is the first; a gradient that nobody needs is None.
+    Under ``torch.func`` PyTorch's own message comes first. A gradient that nobody needs is None.
     """
     if grad is not None and grad.requires_grad:
         grad.register_hook(no_second_gradients)
@@ -160,10 +162,10 @@ def band_attention(
 ) -> torch.Tensor:
     r"""Attend band by band: some rows of queries, and all rows of keys that they can reach.
 
-    No padding and no copies: a band of rows is a slice of the map. The bias is log m, −∞ outside
-    the window: repeating a key m times multiplies its weight by m, which adds log m to its logit.
-    Arguments and result as :func:`acmix_edu.local_attention`, without pe; every query has
-    (t+k−1)·W logits.
+    There is no padding and no copy, because a band of rows is a slice of the map. The bias is log
+    m, and −∞ outside the window: repeating a key m times multiplies its weight by m, which adds log
+    m to its logit. Arguments and result are as for :func:`acmix_edu.local_attention`, without pe.
+    At stride and dilation 1 every query has up to (t+k−1)·W logits.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 4, 5, 5)
@@ -175,7 +177,7 @@ def band_attention(
 
 
 def _in_bands(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Tensor:
-    """As :func:`band_attention`, of what was checked."""
+    """As :func:`band_attention`, without its checks."""
     (height, width), reach = q.shape[-2:], dilation * (kernel_size // 2)
     logs = {}
     for size in {height, width}:
@@ -199,10 +201,10 @@ def _in_bands(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Te
 
 
 def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
-    r"""As :func:`acmix_edu.fast.local_attention`, of what was checked.
+    r"""As :func:`acmix_edu.fast.local_attention`, without its checks.
 
-    The position term of the query is the same for all its keys and cancels in the softmax, so
-    that only the keys are shifted: $k'_{ab} = k_{ab} - \mathit{pe}_{ab}$.
+    The position term of the query is the same for all its keys and cancels in the softmax, so only
+    the keys are shifted: $k'_{ab} = k_{ab} - \mathit{pe}_{ab}$.
     """
     _settle(*q.shape[-2:])
     k = k if pe is None else k - pe
@@ -211,13 +213,13 @@ def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
     if q.shape[-1] <= q.shape[-2]:
         return _in_bands(q, k, v, kernel_size, stride, dilation)
     turned = _in_bands(q.mT, k.mT, v.mT, kernel_size, stride, dilation)
-    return turned.mT.contiguous()  # bands run along the shorter side: they are smaller
+    return turned.mT.contiguous()  # bands along the shorter side are smaller
 
 
 def _settle(*sizes: int) -> None:
     """Let torch.compile make a graph for these sizes alone.
 
-    It cannot put in order what open sizes make of the tiles. A graph that is exported can.
+    It cannot handle tiles of open sizes; an exported graph can.
     """
     if torch.compiler.is_dynamo_compiling() and not is_exporting():
         for size in sizes:
@@ -225,23 +227,23 @@ def _settle(*sizes: int) -> None:
 
 
 def _is_small(q: torch.Tensor, kernel_size: int) -> bool:
-    """Does the map hold no more pixels than the halos of two tiles?"""
+    """Return whether the map has no more pixels than the halos of two tiles."""
     height, width = q.shape[-2:]
     return is_known(height, width) and height * width <= 2 * (TILE + kernel_size - 1) ** 2
 
 
 def is_known(*sizes) -> bool:
-    """Are the sizes numbers? While a module is traced or exported they may be symbols."""
+    """Return whether the sizes are numbers; while traced or exported they may be symbols."""
     return all(isinstance(size, int) for size in sizes)
 
 
 def _side(length: int) -> int:
-    """Cut a length into as few parts as TILE allows, of equal size: the size of a part."""
+    """Return the size of a part when a length is cut into the fewest equal parts up to TILE."""
     return _parts(length, _parts(length, TILE)) if is_known(length) else TILE
 
 
 def _parts(length: int, size: int) -> int:
-    """⌈length/size⌉; not −(−length // size), which ONNX rounds towards zero."""
+    """Return ⌈length/size⌉ without −(−length // size), which ONNX rounds towards zero."""
     return (length - 1) // size + 1
 
 
@@ -259,5 +261,5 @@ def _gather(f: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _whole(index: torch.Tensor) -> torch.Tensor:
-    """The index, flat, and of whole numbers also where Core ML has divided a size by another."""
+    """Flatten an index, and make it whole again where Core ML has divided one size by another."""
     return index.flatten().long()

@@ -1,16 +1,17 @@
 r"""Local attention on a GPU in one pass over memory, in Triton. Chapter 08 reads it.
 
-A program computes one *tile*, 2×8 pixels of one head, and meets the pixels of the other side in
-*blocks* of up to 8×16: a 7×7 window around 2×8 queries covers 8×14 keys, so one block is enough.
-The logits of a block never leave the chip. The softmax is online: a running maximum and a running
-total are corrected when a later block brings a larger logit. What is kept for the backward pass
-is the output and, per query, the logarithm of the softmax's denominator.
+A program computes one *tile*, 2×8 pixels of one head, and meets the pixels of the other side (the
+keys of queries, or the queries of keys) in *blocks* of up to 8×16: a 7×7 window around 2×8 queries
+covers 8×14 keys, so one block is enough. The logits of a block never leave the chip. The softmax
+is online: a running maximum and a running total are corrected when a later block brings a larger
+logit. Besides q, k and v only the output and, per query, the logarithm of the softmax's denominator
+are kept for the backward pass.
 
 Reflection costs nothing: key (y, x) counts m_H(i, y)·m_W(j, x) times for query (i, j)
 (:mod:`acmix_edu.fast.border`), so the products qᵀk start from the sum of two small tables of
 √d·ln m, which are −∞ out of reach and outside the map. The softmax has base 2, because the chip's
-own exponential is 2ˣ. No two programs write to the same place: results are the same in every bit,
-every time.
+own exponential is 2ˣ. No two programs write to the same place, so the results are the same in every
+bit, every time.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
@@ -38,13 +39,13 @@ from acmix_edu.fast.triton_base import (
 
 TILE, LARGEST = (2, 8), 16  # rows and columns of a tile; the longest side of a block
 MOST_FEATURES = 256
-ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory and more; others may have 99
+ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory or more; others may have 99
 KEPT = {}  # tables, never thrown away: a CUDA graph knows only their addresses
 
 
 @kernel
 def this_tile(width, TILE: tl.constexpr):
-    """Which image of the batch is this program's, and at which pixel does its tile begin?"""
+    """Return which image of the batch is this program's, and at which pixel its tile begins."""
     tiles_x = tl.cdiv(width, TILE[1])
     tile = tl.program_id(0)
     image = tl.program_id(2).to(tl.int64)  # 64 bits: batches are large
@@ -53,7 +54,7 @@ def this_tile(width, TILE: tl.constexpr):
 
 @kernel
 def map_of(f, image, strides, ALIGN: tl.constexpr):
-    """Point at the first feature of the first pixel of this program's head."""
+    """Return a pointer to the first feature of the first pixel of this program's head."""
     return f + (image * strides[0] + tl.program_id(1) * strides[1]) * ALIGN
 
 
@@ -62,10 +63,10 @@ def pixels(
     y0, x0, height, width, strides,
     D: tl.constexpr, ALIGN: tl.constexpr, FEATURES: tl.constexpr, SIDES: tl.constexpr,
 ):  # fmt: skip
-    """Where in memory are the pixels of a rectangle that begins at (y0, x0), and which are there?
+    """Return where the pixels of a rectangle from (y0, x0) on are in memory, and which are there.
 
-    All strides but that of x are counted in ALIGNs: so the compiler knows that ALIGN divides them,
-    and that ALIGN neighbours can be moved at once.
+    All strides but that of x are counted in ALIGNs, so that the compiler knows that ALIGN divides
+    them and that ALIGN neighbours can be moved at once.
     """
     pixel, e = tl.arange(0, SIDES[0] * SIDES[1])[:, None], tl.arange(0, FEATURES)[None, :]
     y, x = y0 + pixel // SIDES[1], x0 + pixel % SIDES[1]
@@ -81,7 +82,7 @@ def load(
 ):  # fmt: skip
     """Read a rectangle of pixels as the rows of a matrix, with zeros where there is nothing.
 
-    WHOLE promises that the map holds all of them: nothing is checked then.
+    WHOLE promises that the map holds all of them; then, if D is FEATURES, nothing is checked.
     """
     offset, there = pixels(y0, x0, height, width, strides, D, ALIGN, FEATURES, SIDES)
     if WHOLE and D == FEATURES:
@@ -101,7 +102,7 @@ def store(
 
 @kernel
 def per_query(f, image, i, j, rows, columns):
-    """Where is the one number that each query has, and which of the queries are there?"""
+    """Return where the one number of each query is, and which of the queries are there."""
     first = (image * tl.num_programs(1) + tl.program_id(1)) * rows * columns
     at = first + i[:, None] * columns + j[None, :]
     there = (i < rows)[:, None] & (j < columns)[None, :]
@@ -110,34 +111,35 @@ def per_query(f, image, i, j, rows, columns):
 
 @kernel
 def log_multiplicity(table, i, y, STRIDE: tl.constexpr, MARGIN: tl.constexpr):
-    """√d·ln m(i, y) along one side, from its table; −∞ out of reach and outside the map.
+    """Read √d·ln m(i, y) along one side from its table; −∞ out of reach and outside the map.
 
-    y − i·STRIDE lies between −MARGIN and MARGIN for all pixels of a program: nothing is checked.
+    For all pixels of a program y − i·STRIDE is between −MARGIN and MARGIN, so nothing is checked.
     """
     return tl.load(table + i[:, None] * (2 * MARGIN + 1 - STRIDE) + y[None, :] + MARGIN)
 
 
 @kernel
 def block_start(first, size, BLOCKS: tl.constexpr):
-    """Where do blocks of so many pixels begin, to hold those from ``first`` on?
+    """Return where blocks of BLOCKS pixels in all begin, to hold the pixels from ``first`` on.
 
-    No later than lets them end with the map, and at 0 where the map is smaller than they are.
+    They begin early enough to end with the map, or at 0 where the map is smaller than they are.
     """
     return tl.maximum(tl.minimum(first, size - BLOCKS), 0)
 
 
 @kernel
 def combine(row, column):
-    """row[a, c] + column[b, d] as a matrix [(a, b), (c, d)]: from two sides to pixels."""
+    """Return row[a, c] + column[b, d] as a matrix [(a, b), (c, d)]: from two sides to pixels."""
     both = row[:, None, :, None] + column[None, :, None, :]
     return both.reshape(row.shape[0] * column.shape[0], row.shape[1] * column.shape[1])
 
 
 @kernel
 def row_sums(weights, PRECISION: tl.constexpr):
-    """Σ over the keys of the weights as they are multiplied, that is, rounded as they are.
+    """Sum the weights over the keys, rounded as they are when the values are multiplied by them.
 
-    So that their average is exact where one key has all the weight. Matrix units add for nothing.
+    The average is then exact where one key has all the weight. On matrix units the sum costs
+    nothing.
     """
     if PRECISION == "ieee" and weights.dtype == tl.float32:
         return tl.sum(weights, 1)
@@ -153,11 +155,11 @@ def forward_kernel(
     ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
     STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of queries against the blocks of keys that it can reach."""
+    """Attend from one tile of queries to the blocks of keys that it can reach."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
     image, i0, j0 = this_tile(columns, TILE)
     i, j = i0 + tl.arange(0, TILE[0]), j0 + tl.arange(0, TILE[1])
-    if ALIKE:  # then k and v have their numbers in the same places, to be computed once
+    if ALIKE:  # k and v have their numbers in the same places, computed once
         v_strides = k_strides
     q = map_of(q, image, q_strides, ALIGN)
     k = map_of(k, image, k_strides, ALIGN)
@@ -202,7 +204,7 @@ def query_gradient_kernel(
     ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
     STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of queries again; the weights are recomputed from the logits and their lse."""
+    """Make the gradient of one tile of queries, with weights recomputed from the logits and lse."""
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
     image, i0, j0 = this_tile(columns, TILE)
     i, j = i0 + tl.arange(0, TILE[0]), j0 + tl.arange(0, TILE[1])
@@ -253,7 +255,10 @@ def key_gradient_kernel(
     ALIGN: tl.constexpr, FEATURES: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
     STEPS: tl.constexpr, WHOLE: tl.constexpr, ALIKE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of keys against the blocks of queries that can reach it: nothing is scattered."""
+    """Make the gradients of one tile of keys from the blocks of queries that can reach it.
+
+    Nothing is scattered.
+    """
     rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
     image, y0, x0 = this_tile(width, TILE)
     y, x = y0 + tl.arange(0, TILE[0]), x0 + tl.arange(0, TILE[1])
@@ -301,10 +306,10 @@ def key_gradient_kernel(
 
 
 def margin(reach: int, stride: int) -> int:
-    """A bound on |y − i·stride| over the queries i and keys y that a program brings together.
+    """Return a bound on |y − i·stride| for all queries i and keys y that a program brings together.
 
-    The blocks hold what a tile of 8 can reach, 2·reach + 8 pixels; rounding them up to whole blocks
-    and their start down to an ALIGN adds up to LARGEST + 3 queries or keys.
+    The blocks hold what a tile of 8 can reach, 2·reach + 8 pixels. Rounding these up to whole
+    blocks and their start down to an ALIGN adds at most LARGEST + 3 queries or keys.
     """
     return 2 * reach + 40 * stride
 
@@ -312,10 +317,10 @@ def margin(reach: int, stride: int) -> int:
 def log_table(
     size: int, d: int, kernel_size: int, stride: int, dilation: int, device
 ) -> torch.Tensor:
-    """√d·ln m(i, y) for y − i·stride from −margin to margin, and −∞ for queries not there.
+    """Return √d·ln m(i, y) where y − i·stride is up to ±margin; −∞ for queries not there.
 
-    The factor is that by which the kernels divide the sum of this and qᵀk. Returns float32
-    ``[⌈H/s⌉ + 16, 2·margin + 1]``: no program looks further, so that none needs to check.
+    The kernels divide the sum of this and qᵀk by √d, hence the factor. The result is float32
+    ``[⌈H/s⌉ + 16, 2·margin + 1]``. No program looks further, so none needs to check.
     """
     reach = dilation * (kernel_size // 2)
     i = torch.arange(0, size, stride, device=device)[:, None]
@@ -327,10 +332,10 @@ def log_table(
 
 
 def kept_table(*arguments) -> torch.Tensor:
-    """A table that other streams may read, too: it is ready when it is handed out.
+    """Return a table that other streams may read, too: it is ready when it is handed out.
 
-    While a CUDA graph is recorded, one that is not there yet is made by each replay: what a graph
-    makes must not be used outside.
+    While a CUDA graph is recorded, a table that is not there yet is made by each replay, because
+    what a graph makes must not be used outside.
     """
     if arguments not in KEPT:
         table = log_table(*arguments)
@@ -350,11 +355,11 @@ def tables(make, k: torch.Tensor, kernel_size: int, stride: int, dilation: int) 
 
 
 def block_shape(features: int, dtype: torch.dtype, tf32: bool, device) -> tuple[int, ...]:
-    """Rows and columns of a block and warps of a program.
+    """Return the rows and columns of a block and the warps of a program.
 
-    The largest that the registers hold: ``benchmarks/triton_aot.py`` compiles them all and counts
-    what is spilled. Matrix units need few registers; float32 in full precision, and all of
-    compute capability 7.5, is multiplied without them.
+    The block is the largest that the registers hold: ``benchmarks/triton_aot.py`` compiles all of
+    them and counts what is spilled. Matrix units need few registers. Float32 in full precision, and
+    everything on compute capability 7.5, is multiplied without them.
     """
     found, half = capability(device), dtype != torch.float32
     if (half or tf32) and found >= (8, 0):
@@ -369,8 +374,8 @@ def launch(kernel, tensors, maps, kernel_size, stride, dilation, rows=None, colu
 
     Args:
         tensors: what the kernel reads and writes, in its order.
-        maps: those of which it takes the strides, ``[B, N, d, ·, ·]``; q and k are the first two.
-        rows, columns: their tables. A compiled graph makes them anew; else they are kept here.
+        maps: those whose strides it takes, ``[B, N, d, ·, ·]``; q and k are the first two.
+        rows, columns: the tables. A compiled graph makes them anew; otherwise they are kept here.
     """
     q, k = maps[:2]
     if rows is None:
@@ -462,7 +467,7 @@ register(
 
 @register_flop_formula(torch.ops.acmix_edu.local_attention)
 def _operations(q, k, v, kernel_size, *_, **__) -> int:
-    """Those of the definition, two for a multiply-add, whatever the kernel does beside them."""
+    """Count the definition's operations, two for a multiply-add, whatever else the kernel does."""
     return 4 * kernel_size**2 * q.numel()
 
 
@@ -486,24 +491,24 @@ def local_attention(
     {\sum_{y',x'} m_{iy'}\, m_{jx'}\, e^{l_{y'x'}}}\; v_{yx} \\
     l_{yx} &= \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}{\sqrt d} \end{aligned}$$
 
-    The position term shifts the keys beforehand (that of the query cancels in the softmax): one
-    more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the maps are
-    cast here, to whichever dtype the user chose for autocast. Float32 is multiplied in full
-    precision, or, after ``torch.set_float32_matmul_precision("high")``, on the matrix units with
-    10 bits of mantissa.
+    The position term shifts the keys beforehand; that of the query cancels in the softmax. This
+    takes one more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the
+    maps are cast here, to the dtype that the user chose for autocast. Float32 is multiplied in full
+    precision or, after ``torch.set_float32_matmul_precision("high")``, on the matrix units with 10
+    bits of mantissa.
 
     Args:
         q, k, v: ``[..., d, H, W]``, of any strides; channels-last maps stay channels-last.
         kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
 
     Returns:
-        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``. Kept for the backward pass: q, the shifted k, v, the output
-        and one float32 per query and head.
+        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``. For the backward pass q, the shifted k, v, the output and one
+        float32 per query and head are kept.
 
     Raises:
-        TypeError, ValueError: as :func:`acmix_edu.local_attention`.
-        RuntimeError: with the sentence of :func:`why_not`.
-        NotImplementedError: for second derivatives.
+        TypeError, ValueError: as for :func:`acmix_edu.local_attention`.
+        RuntimeError: the kernel cannot take the maps; the message is that of :func:`why_not`.
+        NotImplementedError: second derivatives are asked for.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 4, 16, 56, 56, device="cuda")  # doctest: +SKIP
@@ -517,7 +522,7 @@ def local_attention(
 
 
 def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
-    """As :func:`local_attention`, of what was checked."""
+    """As :func:`local_attention`, without its checks."""
     dtype = cast_to(q)
     k = k if pe is None else k - pe
     q = q if stride == 1 else q[..., ::stride, ::stride]
@@ -531,7 +536,7 @@ def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
 
 
 def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
-    """Say in one sentence why the kernel cannot take these maps; None where it can.
+    """Return, in one sentence, why the kernel cannot take these maps, or None if it can.
 
     It takes any window, stride and dilation: only the maps decide.
 

@@ -1,17 +1,18 @@
 r"""The convolution path on a GPU's matrix units: along a row, a convolution is a banded matrix.
 
-Of 16 pixels in a row a kernel of width k makes eight outputs. Each is a sum over all 16, with
-weights that are zero but for k neighbours; 4 pixels are left on either side, so k may be up to 9:
+From 16 pixels in a row, a kernel of width k makes eight outputs. Each is a sum over all 16, with
+weights that are zero except for k neighbours. On either side 4 pixels are left over, so k may be up
+to 9:
 
 $$\mathrm{out}_j = \sum_x \mathrm{in}_x\, T_{xj}, \qquad
 T_{xj} = w_r \text{ if } 0 \le r < k, \text{ else } 0, \qquad r = x - j - 4 + \lfloor k/2 \rfloor.$$
 
 Rows of pixels, one below the other, are a matrix to multiply by T, for each input and each row of
-the kernel. For k = 3 13 numbers of 16 in a column of T are zeros; but a matrix unit takes 16 rows
-and eight columns in one instruction, and neighbours in a row can be loaded at once, so this is a
-fraction of the instructions of the plain sum. The gradient of the weight comes the same way: of the
-products of all inputs of a row with all gradients of a row, summed over the rows, those of one r
-lie on a diagonal, and their sum is the gradient of w_r.
+the kernel. For k = 3, 13 of the 16 numbers in a column of T are zeros. But a matrix unit takes 16
+rows and eight columns in one instruction, and neighbours in a row can be loaded at once, so this
+takes a fraction of the instructions of the plain sum. The gradient of the weight comes the same
+way. All inputs of a row are multiplied by all gradients of a row, and the products are summed over
+the rows. Those of one r are on a diagonal, and their sum is the gradient of w_r.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
@@ -30,15 +31,15 @@ from acmix_edu.fast.triton_base import (
     tl,
 )
 
-WIDE, COLUMNS, LINES = 16, 8, 64  # pixels read in a row, outputs made there; rows, at most
-MOST = WIDE - COLUMNS + 1  # width of a kernel
-PROGRAMS = 2048  # about as many share the gradient of the weight
-WARPS = 2  # with four, Triton would take units that read an operand from shared memory
+WIDE, COLUMNS, LINES = 16, 8, 64  # pixels read in a row, outputs made of them; rows, at most
+MOST = WIDE - COLUMNS + 1  # largest width of a kernel
+PROGRAMS = 2048  # about how many share the gradient of the weight
+WARPS = 2  # with four, Triton would choose units that read an operand from shared memory
 
 
 @kernel
 def this_tile(tile, height, width, LINES: tl.constexpr, COLUMNS: tl.constexpr):
-    """Which image of the batch has this tile, and where does it begin?"""
+    """Return which image of the batch has this tile, and where the tile begins."""
     down, across = tl.cdiv(height, LINES), tl.cdiv(width, COLUMNS)
     image = (tile // (down * across)).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
     return image, tile // across % down * LINES, tile % across * COLUMNS
@@ -48,8 +49,8 @@ def this_tile(tile, height, width, LINES: tl.constexpr, COLUMNS: tl.constexpr):
 def load_rows(f, y, x, channel, height, width, strides, CHANNELS, ALIGN: tl.constexpr):
     """Read pixels of some rows and channels, with zeros where there is nothing.
 
-    All strides but that of x are counted in ALIGNs: so the compiler knows that ALIGN divides them,
-    and that ALIGN neighbours can be moved at once.
+    All strides but that of x are counted in ALIGNs, so that the compiler knows that ALIGN divides
+    them and that ALIGN neighbours can be moved at once.
     """
     offset = y * (strides[3] * ALIGN) + channel * (strides[1] * ALIGN) + x * strides[4]
     there = (x >= 0) & (x < width // ALIGN * ALIGN) & (channel < CHANNELS)
@@ -63,7 +64,7 @@ def banded_kernel(
     SIZE: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr, LINES: tl.constexpr,
     ALIGN: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK outputs of a dimension, from ``MAPS`` maps ``[B, INPUTS, d, height, width]``.
+    """Make BLOCK outputs of a dimension from ``MAPS`` maps ``[B, INPUTS, d, height, width]``.
 
     TURNED: the outputs are gradients of inputs, and the kernel is turned by 180°.
     """
@@ -100,7 +101,7 @@ def banded_weight_gradient_kernel(
     MAPS: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr, SIZE: tl.constexpr,
     WIDE: tl.constexpr, COLUMNS: tl.constexpr, LINES: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """One row p of the kernel, of one dimension, from BLOCK inputs of each map to BLOCK outputs."""
+    """Make the gradient of row p of a kernel, from BLOCK inputs of each map to BLOCK outputs."""
     blocks: tl.constexpr = (HEADS + BLOCK - 1) // BLOCK
     margin: tl.constexpr = (WIDE - COLUMNS) // 2
     e, p, block = tl.program_id(1), tl.program_id(2) % SIZE, tl.program_id(2) // SIZE
@@ -134,21 +135,21 @@ def banded_weight_gradient_kernel(
 
 
 def suits(f: torch.Tensor, size: int, stride: int) -> bool:
-    """Are there matrix units for these numbers, and do the pixels of a row lie side by side?"""
+    """Return whether matrix units take such numbers and kernels, and rows are adjacent pixels."""
     units = (f.dtype != torch.float32 or tf32_is_allowed()) and capability(f.device) >= (8, 0)
     by_rows = f.stride(2) > f.stride(4) or f.shape[2] == 1
     return units and by_rows and stride == 1 and size <= MOST
 
 
 def banded(weight: torch.Tensor, block: int) -> torch.Tensor:
-    """T of every input and row of the kernel: ``[d, blocks, inputs, k, x, outputs, j]``.
+    """Return T for each input and row of the kernel: ``[d, blocks, inputs, k, x, outputs, j]``.
 
-    Its last axis is turned round: so the numbers of T are those of a row of the kernel, with zeros
+    Its last axis is reversed, so that the numbers of T are those of a row of the kernel, with zeros
     on both sides, read from x on.
 
     Args:
         weight: ``[d, outputs, inputs, k, k]``, k odd and at most 9.
-        block: so many outputs stand side by side; those that lack are zero.
+        block: how many outputs are side by side; missing ones are zero.
 
     Example:
         >>> row, w = torch.randn(16), torch.tensor([1.0, 2.0, 3.0])
@@ -163,23 +164,23 @@ def banded(weight: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def common_align(*maps: torch.Tensor) -> int:
-    """How many neighbours in a row can be moved at once, at most 4; all maps have one width."""
+    """Return how many neighbours in a row can be moved at once, up to 4, in maps of one width."""
     return math.gcd(4, maps[0].shape[4], *(stride for f in maps for stride in f.stride()[:4]))
 
 
 def tiles_of(f: torch.Tensor) -> tuple[int, int]:
-    """How many rows has a tile of a map, and how many tiles have all images?"""
+    """Return how many rows a tile of a map has, and how many tiles all images have."""
     lines = max(16, min(LINES, power_of_two(f.shape[3])))
     return lines, f.shape[0] * -(-f.shape[3] // lines) * -(-f.shape[4] // COLUMNS)
 
 
 def side_by_side(outputs: int) -> int:
-    """How many outputs a program makes; a product has at least 16 columns."""
+    """Return how many outputs a program makes; a product has at least 16 columns."""
     return 4 if outputs > 2 else 2
 
 
 def convolve(maps, weight, out, turned: bool) -> None:
-    """Fill out ``[B, outputs, d, H, W]`` from maps of that form.
+    """Fill ``out``, ``[B, outputs, d, H, W]``, from maps of that form.
 
     Args:
         weight: ``[d, outputs, inputs of all maps, k, k]``.

@@ -17,7 +17,7 @@ BACKENDS = (None, "unfold", "halo", "triton")
 
 
 def kernel(function):
-    """Hand a function over to Triton, where there is one."""
+    """Hand a function over to Triton, if Triton is installed."""
     return function if triton is None else triton.jit(function)
 
 
@@ -35,23 +35,26 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def assume_constant_result(function):
-    """As ``torch.compiler.assume_constant_result``, which would load all of torch._dynamo."""
+    """Do as ``torch.compiler.assume_constant_result``, which would load all of torch._dynamo."""
     function._dynamo_marked_constant = True
     return function
 
 
 @assume_constant_result  # asked once, and not traced
 def no_driver() -> str | None:
-    """Say why Triton can start no kernel on this machine's GPU; None where it can."""
+    """Return why Triton cannot start a kernel on this machine's GPU, or None if it can."""
     return None if INTERPRETED else _driver_failure()
 
 
 @functools.cache
 def _driver_failure() -> str | None:
-    """Let Triton build what starts its kernels, for which it needs a C compiler and Python.h."""
+    """Let Triton build what starts its kernels, for which it needs a C compiler and Python.h.
+
+    Return the reason if it cannot, or None.
+    """
     try:
         _ = triton.runtime.driver.active.utils
-    except Exception as error:  # of many kinds: what is missing is found by a compiler or a linker
+    except Exception as error:  # of any kind: a compiler or a linker finds what is missing
         found = " ".join(str(error).split()).removesuffix(".")
         reason = f"Triton cannot start kernels here: {found}."
         warnings.warn(f"{reason} ACmix is slower without them.", stacklevel=2)
@@ -59,19 +62,19 @@ def _driver_failure() -> str | None:
 
 
 def cast_to(f: torch.Tensor) -> torch.dtype:
-    """The dtype to compute in: autocast's where it is on, which leaves float64 alone."""
+    """Return the dtype to compute in: autocast's if it is on, but float64 is left alone."""
     kind = f.device.type
     cast = f.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if cast else f.dtype
 
 
 def tf32_is_allowed() -> bool:
-    """Has PyTorch been told to round float32 products, by ``set_float32_matmul_precision``?"""
+    """Return whether ``set_float32_matmul_precision`` allows PyTorch to round float32 products."""
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def no_triton(f: torch.Tensor) -> str | None:
-    """Say in one sentence why no kernel can take a map like f; None where one can."""
+    """Return, in one sentence, why no kernel can take a map like f, or None if one can."""
     if triton is None:
         return "Triton is not installed; pip install triton."
     if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
@@ -99,23 +102,23 @@ def empty_map(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
 
 
 def is_channels_last(f: torch.Tensor) -> bool:
-    """Do the features of a pixel lie side by side in a map ``[B, N, d, H, W]``?"""
+    """Return whether the features of a pixel are side by side in a map ``[B, N, d, H, W]``."""
     return f.stride(2) == 1 < f.shape[2]
 
 
 def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
+    """Return the smallest power of two that is not below n."""
     return 1 << (n - 1).bit_length()
 
 
 def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:
-    """The strides of a map, all but the last of them counted in ``align``."""
+    """Return the strides of a map, all but the last of them counted in ``align``."""
     *strides, last = f.stride()
     return *(stride // align for stride in strides), last
 
 
 def too_large(*maps: torch.Tensor, copies: int = 1) -> str | None:
-    """Say that the numbers of an image cannot be told apart by 32 bits; None where they can."""
+    """Return a sentence if 32 bits cannot tell an image's numbers apart, or None if they can."""
     for f in maps:
         extent = sum(
             (side - 1) * step for side, step in zip(f.shape[-4:], f.stride()[-4:], strict=True)
@@ -137,22 +140,23 @@ def check_backend(backend: str | None) -> str | None:
 
 @assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
 def is_exporting() -> bool:
-    """Is torch.export making a graph of this?"""
+    """Return whether torch.export is making a graph of this."""
     return torch.compiler.is_exporting()
 
 
 def is_recorded() -> bool:
-    """Will this end in a file that others must be able to run?"""
+    """Return whether this will end in a file that others must be able to run."""
     return torch.jit.is_tracing() or is_exporting()
 
 
 def kernel_runs(backend: str | None, why_not, q, k, v) -> bool:
-    """Say whether a kernel is to run on these maps; ``why_not`` says in a sentence why it cannot.
+    """Return whether a kernel is to run on these maps; ``why_not`` says why it cannot, if so.
 
-    Left to choose, none does for other devices, nor in a file that others must be able to run.
+    With backend None, kernels run only on CUDA devices, and not in a file that others must be able
+    to run.
 
     Raises:
-        RuntimeError: backend is "triton" and there is a reason; says it.
+        RuntimeError: backend is "triton" and there is a reason why not, which the message says.
         ValueError: there is no such backend.
     """
     check_backend(backend)  # which may have been set on a module since

@@ -1,11 +1,12 @@
-r"""The convolution path on a GPU, in Triton: the 3N maps of a dimension are read where they lie.
+r"""The convolution path on a GPU, in Triton: the 3N maps of a dimension are read where they are.
 
-PyTorch's own grouped convolution wants q, k and v side by side. Putting them there moves six maps
-through memory, and convolving then moves four more; here the four are all. A program makes all
-outputs of a block of pixels and dimensions, so that every number it reads serves all of them; sums
-are float32. The same kernel, with the weight turned round, makes the gradients of q, k and v. The
-gradient of the weight is summed in parts, each of some blocks of pixels, and then over the parts:
-no two programs write to the same place. Where matrix units can do it, ``triton_banded`` does.
+PyTorch's own grouped convolution needs q, k and v side by side. Copying them there moves six maps
+through memory, and convolving then moves four more; here only those four are moved. A program makes
+all outputs of a block of pixels and dimensions, so that every number it reads serves all of them.
+Sums are float32. The same kernel, with the weight turned round, makes the gradients of q, k and v.
+The gradient of the weight is summed in parts, each of some blocks of pixels, and then over the
+parts, so no two programs write to the same place. Where matrix units can do the work,
+``triton_banded`` does it.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
@@ -28,7 +29,7 @@ from acmix_edu.fast.triton_base import (
 )
 
 MOST_HEADS = 16
-PROGRAMS = 4096  # about as many share the gradient of the weight
+PROGRAMS = 4096  # about how many share the gradient of the weight
 
 
 @kernel
@@ -38,10 +39,10 @@ def convolution_kernel(
     SIZE: tl.constexpr, STRIDE: tl.constexpr, TURNED: tl.constexpr, PIXELS: tl.constexpr,
     DIMS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """All outputs of a block of pixels, from ``MAPS`` maps [B, INPUTS, d, height, width].
+    """Make all outputs of a block of pixels, from ``MAPS`` maps [B, INPUTS, d, height, width].
 
-    TURNED: the outputs are gradients of inputs, so that pixel i gets what pixel (i − p)/STRIDE
-    of the maps has, where that is a whole number, and not i·STRIDE + p.
+    TURNED: the outputs are gradients of inputs, so pixel i reads pixel (i − p)/STRIDE of the maps,
+    where that is a whole number, instead of pixel i·STRIDE + p.
     """
     blocks = tl.cdiv(rows * columns, PIXELS)
     image = (tl.program_id(0) // blocks).to(tl.int64)  # 64 bits: a batch may exceed 2³¹ numbers
@@ -85,7 +86,7 @@ def weight_gradient_kernel(
     parts_strides, blocks, at_once, MAPS: tl.constexpr, HEADS: tl.constexpr, PADDED: tl.constexpr,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """One position t and one dimension of the weight, over its share of blocks and images."""
+    """Sum the gradient at one position and dimension, over a share of the blocks and images."""
     e, t = tl.program_id(1), tl.program_id(2)
     n = tl.arange(0, PADDED)[:, None]
     parts += tl.program_id(0).to(tl.int64) * parts_strides[0] + e * parts_strides[1]
@@ -113,7 +114,7 @@ def weight_gradient_kernel(
 
 
 def convolve(maps, weight, out, stride: int, turned: bool) -> None:
-    """Fill out ``[B, outputs, d, ·, ·]`` from maps of that form.
+    """Fill ``out``, ``[B, outputs, d, ·, ·]``, from maps of that form.
 
     Args:
         weight: ``[d, outputs, inputs of all maps, k, k]``.
@@ -121,9 +122,9 @@ def convolve(maps, weight, out, stride: int, turned: bool) -> None:
     batch, outputs, dims, rows, columns = out.shape
     size, padded = weight.shape[-1], power_of_two(outputs)
     weight = weight.flatten(3).permute(0, 2, 3, 1).float()
-    weight = F.pad(weight, (0, padded - outputs)).contiguous()  # the outputs lie side by side
+    weight = F.pad(weight, (0, padded - outputs)).contiguous()  # the outputs are side by side
     channels_last = out.stride(4) > out.stride(2)
-    room = min(256, 4096 // padded)  # for pixels times dimensions, by the registers
+    room = min(256, 4096 // padded)  # pixels times dimensions that fit the registers
     most = min(power_of_two(dims), 32 if channels_last else room)
     pixels = min(room // most if channels_last else room, power_of_two(rows * columns))
     block_dims = min(room // pixels, most)
@@ -189,7 +190,7 @@ def forward(q, k, v, weight, stride):
 def backward_outputs(grad_out, q, k, v, weight, stride, of_maps, of_weight):
     """Allocate the gradients of q, k, v, side by side ``[B, 3N, d, H, W]``, and of the weight.
 
-    One that is not asked for is empty.
+    A gradient that is not asked for is empty.
     """
     batch, heads, *others = q.shape
     grads = empty_map((batch * of_maps, 3 * heads, *others), q)
@@ -256,9 +257,9 @@ def _operations_backward(grad_out, q, k, v, weight, stride, of_maps, of_weight, 
 
 
 def run(q, k, v, weight, stride) -> torch.Tensor:
-    """As :func:`acmix_edu.fast.grouped_convolution`, of what was checked.
+    """As :func:`acmix_edu.fast.grouped_convolution`, without its checks.
 
-    Kept for the backward pass: q, k, v and the weight.
+    For the backward pass it keeps q, k, v and the weight.
     """
     dtype = cast_to(q)
     tensors = (f.to(dtype) for f in (q, k, v, weight))
@@ -266,9 +267,9 @@ def run(q, k, v, weight, stride) -> torch.Tensor:
 
 
 def why_not(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> str | None:
-    """Say in one sentence why the kernel cannot take these maps; None where it can."""
+    """Return, in one sentence, why the kernel cannot take these maps, or None if it can."""
     if reason := no_triton(q):
         return reason
     if q.shape[1] > MOST_HEADS:
         return f"The Triton kernel takes up to {MOST_HEADS} heads, but {q.shape[1]} came."
-    return too_large(q, k, v, copies=3)  # the gradients of all three lie side by side
+    return too_large(q, k, v, copies=3)  # the gradients of all three are side by side

@@ -1,7 +1,7 @@
-"""Training that a reader can repeat: pictures, a small network, one loop: chapter 09, chapter 10.
+"""Training that a reader can repeat: pictures, a small network and one loop (chapters 09 and 10).
 
-``python -m acmix_edu.training`` trains one network; ``python -m acmix_edu.training.runs``
-trains every arm on every task and writes the small files that the chapters read;
+``python -m acmix_edu.training`` trains one network. ``python -m acmix_edu.training.runs`` trains
+every arm on every task and writes the small files that the chapters read.
 ``python -m acmix_edu.training.denoise`` trains the ACmix whose maps can be read.
 """
 

@@ -18,7 +18,7 @@ from acmix_edu.training.released import export, library
 DESCRIPTION = """\
 Train a small three-stage network on 32×32 pictures and record, every epoch, what each ACmix
 does. Without arguments: ACmix on scikit-learn's digits, under a minute on one core. On a
-processor it computes with one thread, so that the numbers are the same at every run; for more
+CPU it computes with one thread, so that the numbers are the same at every run; for more
 cores or GPUs start it with torchrun --nproc-per-node N -m acmix_edu.training ...
 """
 
@@ -38,12 +38,12 @@ def parser() -> argparse.ArgumentParser:
     add("--epochs", type=_positive(int), default=plan.epochs, metavar="N", help="how long")
     add("--seed", type=int, default=plan.seed, metavar="N", help="of weights and order")
     add("--batch-size", type=_positive(int), default=plan.batch_size, metavar="N",
-        help="pictures a step, over all processes")  # fmt: skip
+        help="pictures per step, over all processes")  # fmt: skip
     add("--lr", type=_positive(float), default=plan.lr, metavar="X", help="first learning rate")
     add("--amp", action="store_true", help="compute in half precision where it is safe")
-    add("--checkpoint", metavar="FILE", help="written every epoch; if it exists, goes on from it")
+    add("--checkpoint", metavar="FILE", help="written every epoch; resumes from it if it exists")
     add("--log-file", metavar="FILE", help="the records, as JSON lines")  # torchrun takes --log
-    add("--export", metavar="FILE", help="the trained weights, as safetensors, and a .json beside")
+    add("--export", metavar="FILE", help="trained weights as safetensors, and a .json beside them")
     return p
 
 
@@ -59,7 +59,7 @@ def _positive(kind: type):
 
 
 def line(record: dict, epochs: int, seconds: float) -> str:
-    """One epoch in one line."""
+    """Return one epoch as one line."""
     text = f"epoch {record['epoch']}/{epochs}  test {record['test_accuracy']:6.1%}"
     if record["epoch"]:
         text += f"  train {record['train_accuracy']:6.1%}  loss {record['loss']:.4f}"
@@ -69,7 +69,7 @@ def line(record: dict, epochs: int, seconds: float) -> str:
 
 
 def check_files(options: dict) -> None:
-    """Say before the training, and not after it, that a file cannot be written."""
+    """Raise before the training, and not after it, if a file cannot be written."""
     names = [name for name in ("checkpoint", "log_file", "export") if options[name]]
     files = {"--" + name.replace("_", "-"): Path(options[name]) for name in names}
     if weights := files.get("--export"):
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
         check_files(options)
         network, records = train(plan, options["checkpoint"], report)
         if int(os.environ.get("RANK", 0)) == 0:
-            if options["log_file"]:  # a checkpoint that was finished reports nothing
+            if options["log_file"]:  # after a finished checkpoint nothing is reported
                 write_log(options["log_file"], records)
             if options["export"]:
                 export(options["export"], network, plan, records)

@@ -1,8 +1,8 @@
 """Pictures to train on: drawn by code, from the installed libraries, or from a folder of yours.
 
-The generated tasks are painted on a 16×16 grid of cells of 2×2 pixels, so that the network's
-stem, which reads 2×2 pixels, sees one cell and no neighbour: what lies between cells is left to
-the operator under test.
+The generated tasks are painted on a 16×16 grid of cells of 2×2 pixels. The network's stem reads 2×2
+pixels, so it sees one cell and no neighbour: what lies between cells is left to the operator under
+test.
 """
 
 import importlib
@@ -31,12 +31,12 @@ class Data:
 
 
 def load(name: str, path: str | Path | None = None) -> Data:
-    """Return one of the data sets; the same pictures at every call.
+    """Return one of the data sets, with the same pictures at every call.
 
     Args:
-        name: "texture", "match" or "mixture" (drawn by code), "digits" (scikit-learn's, scaled
-            to 32×32), "rotation" (turned crops of two photographs), "cifar10" or "folder".
-        path: for "cifar10" the folder of its binary files, for "folder" one that holds
+        name: "texture", "match" or "mixture" (drawn by code), "digits" (scikit-learn's, scaled to
+            32×32), "rotation" (turned crops of two photographs), "cifar10" or "folder".
+        path: for "cifar10" the folder of its binary files; for "folder" one that holds
             train/CLASS/picture and test/CLASS/picture.
 
     Example:
@@ -66,7 +66,7 @@ def _signs(generator: torch.Generator, *shape: int, chance: float = 0.5) -> torc
 
 
 def _draw_texture(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Cells, light or dark; along rows (y = 0) or columns three in four differ from the last."""
+    """Draw light and dark cells; in rows (y = 0) or columns three in four differ from the last."""
     steps = _signs(generator, len(y), CELLS, CELLS, chance=0.25)
     steps[..., 0] = _signs(generator, len(y), CELLS)
     signs = steps.cumprod(dim=-1)
@@ -75,11 +75,12 @@ def _draw_texture(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _draw_match(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A chessboard of cells: black ones carry a mark, low or high; white ones none.
+    """Draw a chessboard of cells: black ones carry a mark, low or high; white ones carry none.
 
-    A patch is a cell's 2×2 pixels of red and green, each on or off. In every white cell it is the
-    copy of a black one's, 2 or 3 cells away, whose mark is y; which one is drawn by chance. In
-    each 2×2 cells one mark is low and one is high. Blue holds the mark.
+    A cell's patch is its 2×2 pixels of red and green, each on or off. In a white cell the patch is
+    a copy of that in a black cell, 2 or 3 cells away, whose mark is y (1 is high); which of these
+    is drawn by chance. Of the marks in each 2×2 block of cells, one is low and one is high. Blue
+    holds the mark.
     """
     n, half = len(y), CELLS // 2
     black = (torch.arange(CELLS)[:, None] + torch.arange(CELLS)) % 2 == 1
@@ -98,7 +99,7 @@ def _draw_match(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _draw_mixture(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each picture is one of the two, by chance; its label keeps that task's meaning."""
+    """Draw each picture of one of the two tasks, by chance; its label keeps that task's meaning."""
     which = torch.rand(len(y), 1, 1, 1, generator=generator) < 0.5
     return torch.where(which, _draw_texture(y, generator), _draw_match(y, generator))
 
@@ -113,22 +114,22 @@ def _library(name: str):
 
 
 def texture() -> Data:
-    """Do cells alternate along rows or along columns? Neighbours tell, distant cells do not."""
+    """Do cells alternate along rows or along columns? Neighbours show it; distant cells do not."""
     return _generated(_draw_texture, ("rows", "columns"), train=1024)
 
 
 def match() -> Data:
-    """Is the patch here the same as the one marked high over there, or as the one marked low?"""
+    """Does each patch without a mark copy one that is marked low, or one that is marked high?"""
     return _generated(_draw_match, ("low", "high"), train=2048)
 
 
 def mixture() -> Data:
-    """Pictures of both tasks, half of each."""
+    """Return pictures of both tasks, about half of each."""
     return _generated(_draw_mixture, ("rows or low", "columns or high"), train=2048)
 
 
 def digits() -> Data:
-    """scikit-learn's 1,797 digits, 8×8 scaled to 32×32; every fourth is for test."""
+    """Return scikit-learn's 1,797 digits, scaled from 8×8 to 32×32; every fourth is for test."""
     x, y = _library("sklearn.datasets").load_digits(return_X_y=True)
     x = torch.from_numpy(x).float().reshape(-1, 1, 8, 8) / 16
     x = F.interpolate(x, size=SIZE, mode="bilinear").expand(-1, 3, -1, -1).contiguous()
@@ -138,9 +139,10 @@ def digits() -> Data:
 
 
 def rotation() -> Data:
-    """Crops of two photographs, turned by 0, 90, 180 or 270°; test crops come from the right third.
+    """Return crops of two photographs, turned by 0, 90, 180 or 270°.
 
-    No pixel is in both: a training crop lies wholly in the left two thirds.
+    Test crops come from the right third of the photographs, and training crops from the left two
+    thirds, so no pixel is in both.
     """
     generator = torch.Generator().manual_seed(20211129)
     photos = [photograph(name, size=144)[0] for name in ("china", "flower")]
@@ -162,7 +164,7 @@ CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 def cifar10(path: Path) -> Data:
-    """CIFAR-10 from its binary files, data_batch_1.bin … data_batch_5.bin and test_batch.bin."""
+    """Return CIFAR-10 from its binary files data_batch_1.bin … data_batch_5.bin, test_batch.bin."""
 
     def read(name: str) -> np.ndarray:
         file = path / name
@@ -188,7 +190,7 @@ def cifar10(path: Path) -> Data:
 
 
 def folder(path: Path) -> Data:
-    """Pictures in train/CLASS/ and test/CLASS/, read with Pillow and scaled to 32×32."""
+    """Return pictures from train/CLASS/ and test/CLASS/, read with Pillow and scaled to 32×32."""
     image = _library("PIL.Image")
 
     def names(part: str) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """A trained ACmix that can be read: it takes the noise out of photographs. Chapter 09 shows it.
 
-From the root of the repository: ``python -m acmix_edu.training.denoise``. One core, about an hour;
-it writes the weights, what they reach, and the film of their training.
+Run ``python -m acmix_edu.training.denoise`` from the root of the repository. It takes one core
+about an hour, and writes the weights, what they reach, and the film of their training.
 
-The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the
-operator under test from 4 to 16 channels, a 1×1 convolution to 3 colours. It trains on crops of
-two photographs; the third, the flower, is held out. Every operator is trained at four rates with
-three seeds; :func:`best_rate` chooses one of them on the photographs of training. With it ten
-fresh seeds are trained, and compared on the flower.
+The network is small: :func:`acmix_edu.examples.colour_features` of the noisy picture, the operator
+under test from 4 to 16 channels, and a 1×1 convolution to 3 colours. It trains on crops of two
+photographs; the third, the flower, is held out. Every operator is trained at four rates with three
+seeds, and :func:`best_rate` chooses one of the rates on the photographs of training. At that rate
+ten fresh seeds are trained, and compared on the flower.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def _wide(before: int, planes: int, window: int) -> nn.Conv2d:
 
 
 def _deep(before: int, planes: int, window: int) -> nn.Sequential:
-    """As many 3×3 convolutions as see what one window sees, with ReLUs between them."""
+    """Stack 3×3 convolutions until they see what one window sees, with ReLUs between them."""
     first, *others = [_wide(planes if n else before, planes, 3) for n in range(window // 2)]
     return nn.Sequential(first, *(part for conv in others for part in (nn.ReLU(), conv)))
 
@@ -66,7 +66,7 @@ def noisy(clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def held_out(picture: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a picture clean and noisy, with the same noise at every call.
 
-    Left out, it is the flower, ``[1, 3, 48, 48]``, which no denoiser here trains on.
+    When left out, the picture is the flower, ``[1, 3, 48, 48]``, which no denoiser here trains on.
     """
     picture = photograph("flower", SIDE) if picture is None else picture
     return picture, noisy(picture, torch.Generator().manual_seed(7))
@@ -79,7 +79,7 @@ def _photographs() -> list[torch.Tensor]:
 
 
 def _crop(photographs: list[torch.Tensor], generator: torch.Generator) -> tuple:
-    """A square of one of the photographs, and a random number to mirror it by."""
+    """Return a square of one of the photographs, and a random number for whether to mirror it."""
     which, top, left, chance = torch.rand(4, generator=generator).tolist()
     photo = photographs[int(which * len(photographs))]
     room = photo.shape[-1] - SIDE + 1
@@ -96,8 +96,8 @@ def trials(held: bool, count: int = 24) -> list[tuple[torch.Tensor, torch.Tensor
     """Return crops, clean and noisy, to choose a rate by or to compare the operators on.
 
     Args:
-        held: of the flower, at the scales of training; else of the photographs of training.
-        count: so many, the same ones at every call, each with a noise of its own.
+        held: crop the flower, at the scales of training, instead of the photographs of training.
+        count: the number of crops. They are the same at every call, each with a noise of its own.
 
     Example:
         >>> len(trials(held=True))
@@ -110,7 +110,10 @@ def trials(held: bool, count: int = 24) -> list[tuple[torch.Tensor, torch.Tensor
 
 
 def psnr(picture: torch.Tensor, clean: torch.Tensor) -> float:
-    """Peak signal to noise ratio in dB, after clipping to 0 … 1; each halved error adds 6."""
+    """Return a picture's peak signal-to-noise ratio in dB.
+
+    The picture is clipped to 0 … 1 first. Halving the error adds 6.
+    """
     return -10 * math.log10(F.mse_loss(picture.clamp(0, 1), clean).item())
 
 
@@ -128,12 +131,12 @@ GAIN, CENTRE = 4.0, (0.0, 0.0, 0.0, math.sqrt(3))
 
 
 def _scaled(features: torch.Tensor) -> torch.Tensor:
-    """Colour features of about zero mean and unit size, on which training is quicker."""
+    """Scale colour features to about zero mean and unit size, on which training is quicker."""
     return GAIN * (features - features.new_tensor(CENTRE)[:, None, None])
 
 
 def fold(denoiser: nn.Sequential) -> nn.Sequential:
-    """Let the projections do the scaling: a copy with the same result on plain features."""
+    """Return a copy whose projections do the scaling, with the same result on plain features."""
     folded = copy.deepcopy(denoiser)
     operator = folded.operator
     with torch.no_grad():
@@ -150,19 +153,20 @@ def train_denoiser(
     steps: int = STEPS,
     watch: Callable[[int, nn.Sequential, float], None] = lambda step, denoiser, loss: None,
 ) -> nn.Sequential:
-    """Train operator and head; the same numbers at every call on one core.
+    """Train operator and head, with the same numbers at every call on one core.
 
-    Adam on the mean squared error, the rate along a half cosine, five times larger for the
-    projections to q and k: attention starts almost even, and would stay so for long.
+    Adam minimises the mean squared error. The rate follows a half cosine, and is five times larger
+    for the projections to q and k, because attention starts almost even and would otherwise stay so
+    for long.
 
     Args:
-        arm: a name from ``ARMS``, or "conv7x7", "relu7x7", which has a ReLU after it, or
+        arm: a name from ``ARMS``, or "conv7x7", or "relu7x7", which has a ReLU after it, or
             "three3x3", with ReLUs between its three convolutions.
         seed: of weights, crops and noise.
         rate: Adam's, at the start.
         steps: of two crops each.
-        watch: called before the first step and after each with its number, the denoiser as it
-            stands, and the step's loss.
+        watch: called before the first step and after each, with the step's number, the denoiser as
+            it is then, and the step's loss.
 
     Returns:
         A network from *scaled* features to colours; :func:`fold` makes it take plain ones.
@@ -187,7 +191,7 @@ def train_denoiser(
 
 @torch.no_grad()
 def result(denoiser: nn.Sequential) -> dict[str, float]:
-    """What a network on scaled features reaches on the flower, and what its ACmix does there."""
+    """Return the PSNR on the flower, from scaled features, and what the network's ACmix does."""
     clean, seen = held_out()
     x = _scaled(colour_features(seen))
     values = {"psnr": round(psnr(denoiser(x), clean), 3)}
@@ -198,13 +202,13 @@ def result(denoiser: nn.Sequential) -> dict[str, float]:
 
 @torch.no_grad()
 def mean_psnr(denoiser: nn.Sequential, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """The mean over clean and noisy pictures, of a network on scaled features."""
+    """Return the mean PSNR over clean and noisy pictures, of a network on scaled features."""
     values = [psnr(denoiser(_scaled(colour_features(seen))), clean) for clean, seen in pairs]
     return round(sum(values) / len(values), 3)
 
 
 def best_rate(compared: list[dict], arm: str) -> float:
-    """The rate at which an operator does best on the photographs of training, by seeds 0 to 2."""
+    """Return an operator's best rate on the photographs of training, over seeds 0 to 2."""
 
     def known(rate: float) -> float:
         place = (arm, rate)
@@ -215,7 +219,7 @@ def best_rate(compared: list[dict], arm: str) -> float:
 
 
 class _Camera:
-    """Keeps 40 moments of a training run, close together at first."""
+    """Keep 40 moments of a training run, close together at first."""
 
     def __init__(self, steps: int = STEPS):
         self.moments = [round(steps * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)]
@@ -230,7 +234,7 @@ class _Camera:
             self.losses = []
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The states, stacked; ``dep_conv``, the bulk, in half precision."""
+        """Return the states, stacked; ``dep_conv``, the bulk of them, is in half precision."""
         stacks = {name: torch.stack([s[name] for s in self.states]) for name in self.states[0]}
         stacks["operator.dep_conv.weight"] = stacks["operator.dep_conv.weight"].half()
         return stacks
@@ -255,7 +259,7 @@ def release(denoiser: nn.Sequential, runs: list[dict], compared: list[dict]) -> 
 
 
 def to_train(compared: list[dict]) -> Iterator[tuple[str, float, int]]:
-    """Yield every arm, rate and seed; fresh seeds at the rate that ``compared`` has by then."""
+    """Yield every arm, rate and seed; fresh seeds at the rate that ``compared`` gives by then."""
     for arm in COMPARED:
         yield from itertools.product([arm], RATES, SEEDS)
         yield from itertools.product([arm], [best_rate(compared, arm)], FRESH)

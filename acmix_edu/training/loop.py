@@ -1,4 +1,4 @@
-"""Train, record, stop and go on: on one process, or on many under torchrun."""
+"""Train, record, stop and go on, in one process or in many under torchrun."""
 
 import contextlib
 import functools
@@ -26,9 +26,9 @@ PROBE = 32  # test pictures on which the layers are observed
 class Plan:
     """All that the numbers depend on; a checkpoint belongs to one plan.
 
-    ``data`` and ``path`` are those of ``load``, ``arm`` is a name from
-    ``ARMS`` or ``CONTROLS``; ``batch_size`` counts the pictures of all processes, ``lr`` is Adam's
-    at the first step, and ``amp`` trains in half precision.
+    ``data`` and ``path`` are those of ``load``. ``arm`` is a name from ``ARMS`` or ``CONTROLS``.
+    ``batch_size`` counts the pictures of all processes, ``lr`` is Adam's rate at the first step,
+    and ``amp`` trains in half precision.
     """
 
     data: str = "digits"
@@ -58,22 +58,22 @@ def train(
 ) -> tuple[Network, list[dict]]:
     """Train the network of a plan and record every epoch, from where the checkpoint ends.
 
-    On one thread and as many processes, the same plan gives the same numbers, whether or not it
-    was interrupted: the order of the pictures depends on seed and epoch only, the learning rate (a
-    half cosine) on the step. Under
-    torchrun every process takes its share of each batch, and only the first one writes.
+    On one thread and with the same number of processes, the same plan gives the same numbers,
+    whether or not it was interrupted: the order of the pictures depends only on seed and epoch, and
+    the learning rate (a half cosine) only on the step. Under torchrun every process takes its share
+    of each batch, and only the first one writes.
 
     Args:
         plan: what to train.
         checkpoint: a file, written after every epoch and read at the start if it exists; under
             torchrun one that all processes can read.
         report: called in the first process with all records after every epoch.
-        data: pictures already loaded; ``load(plan.data, plan.path)`` when left out.
+        data: pictures that are already loaded; ``load(plan.data, plan.path)`` when left out.
 
     Returns:
-        The network and a record an epoch, the first made before training: ``epoch``, ``loss``
-        and ``train_accuracy`` (means over the epoch; None in the first), ``test_accuracy`` and
-        ``layers``, what :meth:`Network.observe` sees.
+        The network and one record per epoch, the first of them made before training. A record holds
+        ``epoch``, ``loss`` and ``train_accuracy`` (means over the epoch; None in the first),
+        ``test_accuracy`` and ``layers``, which is what :meth:`Network.observe` sees.
 
     Raises:
         ValueError: the batches cannot be shared out or filled, or the checkpoint is damaged or of
@@ -107,7 +107,7 @@ def train(
 
 
 def _process() -> tuple[int, int, torch.device]:
-    """Join the processes that torchrun started, if it did: rank, their number, the device."""
+    """Join the processes that torchrun started, if any; return rank, their number, the device."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
@@ -191,13 +191,13 @@ class _Run:
         return sums.cpu()
 
     def save(self, file: Path, records: list[dict]) -> None:
-        """Write a checkpoint that is, at any moment, either the old one or the new one."""
+        """Write a checkpoint; at any moment the file is either the old one or the new one."""
         state = {
             "made_by": MADE_BY, "plan": asdict(self.plan), "records": records,
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }  # fmt: skip
-        raw = io.BytesIO()  # PyTorch's own errors of writing to a file are no OSErrors
+        raw = io.BytesIO()  # PyTorch's own errors in writing to a file are not OSErrors
         torch.save(state, raw)
         write_whole(file, lambda temporary: temporary.write_bytes(raw.getbuffer()))
 
@@ -227,7 +227,7 @@ def _read(file: Path, device: torch.device) -> dict:
         state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"checkpoint {file} cannot be read: it is damaged or no checkpoint; delete it, or "
+            f"checkpoint {file} cannot be read: it is damaged or not a checkpoint; delete it, or "
             "pass another file."
         ) from error
     if not isinstance(state, dict) or state.get("made_by") != MADE_BY:
@@ -246,6 +246,6 @@ def write_whole(file: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_log(file: str | Path, records: list[dict]) -> None:
-    """Write the records as JSON lines, all of them each time: a resumed run repeats none."""
+    """Write all records as JSON lines, each time: a resumed run repeats none."""
     text = "".join(json.dumps(record) + "\n" for record in records)
     write_whole(Path(file), lambda temporary: temporary.write_text(text, encoding="utf-8"))

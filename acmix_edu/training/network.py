@@ -13,7 +13,7 @@ HEADS = 4
 
 
 class OnePath(ACmix):
-    """ACmix with one of α, β fixed at zero; the path that is multiplied by it is not computed."""
+    """ACmix with α or β fixed at zero; the path that is multiplied by it is not computed."""
 
     def __init__(self, before: int, planes: int, window: int, path: str):
         super().__init__(before, planes, kernel_att=window, head=HEADS)
@@ -38,10 +38,10 @@ RATES = ("rate1", "rate2")  # α and β
 
 
 def _mixed(alpha: float = 0.5, beta: float = 0.5, lost: bool = False, held: tuple[str, ...] = ()):
-    """Make an arm of ACmix. What is ``held`` does not learn.
+    """Make an arm of ACmix. Parameters named in ``held`` do not learn.
 
-    ``lost``: ``dep_conv`` begins with random numbers instead of shifts, as in the published ResNet,
-    whose constructor draws every convolution's weight again.
+    With ``lost``, ``dep_conv`` starts with random numbers instead of shifts, as in the published
+    ResNet, whose constructor draws every convolution's weight again.
     """
 
     def make(before: int, planes: int, window: int) -> ACmix:
@@ -69,7 +69,7 @@ ARMS = {
     "half-half": _mixed(held=RATES),
 }
 
-# Recorded on match alone: the ratio of small-beta in two other ways, and loud random kernels.
+# Recorded on match alone: two other ways to small-beta's ratio, and loud random kernels.
 CONTROLS = {
     "loud-alpha": _mixed(alpha=2.0),  # β begins at ½ and moves as slowly as in acmix
     "quiet-held": _mixed(beta=0.125, held=RATES),
@@ -83,8 +83,8 @@ MIXING = [arm for arm in ARMS | CONTROLS if arm not in ("conv3x3", "attention", 
 class Block(nn.Module):
     """Residual block: the operator, then a 1×1 convolution, each with group norm.
 
-    Group norm, because it treats every picture alone: a batch that is split over processes gives
-    the same numbers as the whole batch. Batch norm's statistics would differ.
+    Group norm treats every picture alone, so a batch that is split over processes gives the same
+    numbers as the whole batch. Batch norm's statistics would differ.
     """
 
     def __init__(self, planes: int, operator: nn.Module):
@@ -100,16 +100,16 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Stem 2×2/2, three stages of one block, global average, linear.
+    """A 2×2/2 stem, three stages of one block, a global average and a linear layer.
 
-    Between stages a 2×2 average and a 1×1 convolution: the arm's operator is the only learned
-    one that looks at neighbours.
+    Between stages there are a 2×2 average and a 1×1 convolution, so the arm's operator is the only
+    learned one that looks at neighbours.
 
     Args:
         arm: a name from ``ARMS`` or ``CONTROLS``.
         classes: outputs of the linear layer.
-        seed: of the initial weights. Arms with the same seed share those that they have in common
-            up to the first operator.
+        seed: of the initial weights. Arms with the same seed share the weights that they have in
+            common up to the first operator.
 
     Shape:
         ``[B, 3, 32, 32]`` → ``[B, classes]``.
@@ -125,7 +125,7 @@ class Network(nn.Module):
         if arm not in arms:
             raise ValueError(f"arm must be one of {', '.join(arms)}, but {arm!r} came.")
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed: those of CUDA, too
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
             self.stem = nn.Conv2d(3, WIDTHS[0], 2, stride=2)
             self.stages = nn.ModuleList()
             before = WIDTHS[0]
@@ -137,7 +137,7 @@ class Network(nn.Module):
                 self.stages.append(nn.Sequential(reduce, block))
                 before = planes
             self.fc = nn.Linear(before, classes)
-            for module in self.modules():  # as in ResNet; dep_conv is none, and keeps its start
+            for module in self.modules():  # as in ResNet; dep_conv, no Conv2d, keeps its start
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -151,9 +151,9 @@ class Network(nn.Module):
     def observe(self, x: torch.Tensor) -> list[dict[str, float]]:
         """Return what each ACmix does on pictures x: α, β, norm share, drift, entropy.
 
-        "share" is the attention path's part of the output's norm, "drift" the distance of
-        ``dep_conv`` from its shift kernels, as a fraction of their norm, "entropy" that of the
-        attention weights, as a fraction of the largest possible.
+        "share" is ``ACmix.norm_share``, the attention path's part of the two paths' norms. "drift"
+        is the distance of ``dep_conv`` from its shift kernels, as a fraction of their norm.
+        "entropy" is that of the attention weights, as a fraction of the largest possible.
         """
         layers = []
         x = self.stem(4 * x - 2)
@@ -167,7 +167,7 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def observe(module: ACmix, x: torch.Tensor) -> dict[str, float]:
-    """What one ACmix does on its input x; the names are those of :meth:`Network.observe`."""
+    """Return what one ACmix does on its input x, under the names of :meth:`Network.observe`."""
     shifts = shift_kernels(module.kernel_conv).to(module.dep_conv.weight)
     shifts = shifts.expand_as(module.dep_conv.weight)
     values = {

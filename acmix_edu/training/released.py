@@ -18,7 +18,7 @@ FILM = Path(__file__).parent / "records" / "film.safetensors"
 
 
 def command(plan: Plan) -> str:
-    """The command line that trains a plan, defaults named too."""
+    """Return the command line that trains a plan, with the defaults named, too."""
     parts = ["python -m acmix_edu.training"]
     for name, value in asdict(plan).items():
         if value is not None and value is not False:
@@ -40,7 +40,7 @@ def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
     sha256 = hashlib.sha256(raw).hexdigest()
     text = json.dumps({**about, "sha256": sha256, "bytes": len(raw), **rest}, indent=1) + "\n"
 
-    def write_both(temporary: Path) -> None:  # what fails leaves the old ones, which agree
+    def write_both(temporary: Path) -> None:  # if this fails, the old ones stay, which agree
         temporary.write_text(text, encoding="utf-8")
         write_whole(file, lambda other: other.write_bytes(raw))
 
@@ -51,7 +51,7 @@ def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:
     """Return a trained network that comes with the package, in evaluation mode.
 
     Raises:
-        ValueError: no such weights, or their SHA-256 is not the recorded one.
+        ValueError: there are no such weights, or their SHA-256 is not the recorded one.
         ImportError: safetensors is missing; ``pip install "acmix-edu[book]"``.
 
     Example:
@@ -69,8 +69,8 @@ def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:
 def trained_denoiser() -> nn.Sequential:
     """Return the network of :mod:`acmix_edu.training.denoise`, trained, in evaluation mode.
 
-    It takes :func:`acmix_edu.examples.colour_features` of a noisy picture and returns the
-    picture with less noise: ``operator``, an ACmix, and ``head``, a 1×1 convolution.
+    It takes :func:`acmix_edu.examples.colour_features` of a noisy picture and returns the picture
+    with less noise. It has two parts: ``operator``, an ACmix, and ``head``, a 1×1 convolution.
     """
     return denoiser_of(read(WEIGHTS / "denoise.safetensors")[1])
 
@@ -102,15 +102,15 @@ def trained_acmix() -> ACmix:
 def film(arm: str = "small-beta") -> list[dict]:
     """Return 40 moments of the denoiser's training: "step", "psnr", … and "state", its weights.
 
-    "state" is for :func:`denoiser_of`. "loss" is the mean since the moment before, None at
-    first; "psnr" in dB, and the names of ``Network.observe`` as seen on the noisy flower.
+    "state" is for :func:`denoiser_of`. "loss" is the mean since the moment before, and None in the
+    first. "psnr", in dB, and the names of ``Network.observe`` are as measured on the noisy flower.
 
     Args:
-        arm: "acmix", "lost-init" or "small-beta", whose last moment is
-            :func:`trained_denoiser`.
+        arm: "acmix", "lost-init" or "small-beta". The last moment of "small-beta" is
+            :func:`trained_denoiser`, with ``dep_conv`` rounded to half precision.
 
     Raises:
-        ValueError: no film of this arm.
+        ValueError: there is no film of this arm.
         ImportError: safetensors is missing; ``pip install "acmix-edu[book]"``.
 
     Example:

@@ -1,12 +1,12 @@
-"""Which task needs which path? Every arm on every task, ten seeds; the records go to files.
+"""Which task needs which path? Train every arm on every task with ten seeds; keep the records.
 
-On the task "match" alone: the controls, and ten fresh seeds of all arms that have both paths, to
-which was put what the first ten made likely ("match-again"). For three times as long on "match"
-and six times as long on "mixture": a few of the arms ("match-longer", "mixture-longer"); and fresh
-seeds of what was likely on "mixture" then ("mixture-again").
+On the task "match" alone there are also the controls, and ten fresh seeds of all arms that have
+both paths, which test what the first ten made likely ("match-again"). A few of the arms train three
+times as long on "match" and six times as long on "mixture" ("match-longer", "mixture-longer").
+Fresh seeds then test what was likely on "mixture" ("mixture-again").
 
-From the root of the repository: ``python -m acmix_edu.training.runs``. One core, about seven hours;
-a run that is already in its file is not repeated, so the command may be stopped.
+Run ``python -m acmix_edu.training.runs`` from the root of the repository. It takes one core about
+seven hours. A run that is already in its file is not repeated, so the command may be stopped.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Series(NamedTuple):
     epochs: int
     arms: tuple[str, ...] = tuple(ARMS)
     seeds: range = range(10)
-    curves: bool = False  # of every epoch only the accuracies are kept
+    curves: bool = False  # keep only the accuracies of every epoch
 
 
 PATIENT, FRESH = ("conv3x3", "attention", "acmix", "small-beta"), range(10, 20)
@@ -52,7 +52,7 @@ RECORDS = Path(__file__).parent / "records"
 
 
 def run(series: Series, arm: str, seed: int, data) -> dict:
-    """Train once; keep the records, the command and the time that the processor took."""
+    """Train once; return the records, the command and the time that the processor took."""
     plan = Plan(data=series.task, arm=arm, epochs=series.epochs, seed=seed)
     started = time.process_time()
     network, records = train(plan, data=data)
@@ -70,7 +70,7 @@ def _kept(records: list[dict], series: Series) -> list[dict]:
 
 
 def run_series(record: str, seed: int) -> None:
-    """Make the runs with this seed that the file of a record does not hold."""
+    """Make those runs with this seed that the file of a record does not hold."""
     series, file = SERIES[record], RECORDS / f"{record}.json"
     data = load(series.task)
     result = {"task": series.task, "train": len(data.train_y), "test": len(data.test_y),
@@ -89,7 +89,7 @@ def run_series(record: str, seed: int) -> None:
 
 
 def _write(file: Path, result: dict) -> None:
-    """One run a line: small, and a difference can be read."""
+    """Write one run per line: the file is small, and a difference can be read."""
     runs = ",\n".join(json.dumps(r, separators=(",", ":")) for r in result["runs"])
     rest = json.dumps({k: v for k, v in result.items() if k != "runs"})
     text = f'{rest[:-1]}, "runs": [\n{runs}\n]}}\n'
@@ -111,7 +111,7 @@ def records(task: str) -> dict:
 
 
 def summary(runs: list[dict]) -> dict[str, dict[str, float]]:
-    """Mean and range over the seeds of the last test accuracy, for each arm."""
+    """Return the mean and range, over the seeds, of the last test accuracy of each arm."""
     result = {}
     for arm in [*ARMS, *CONTROLS]:
         values = [r["records"][-1]["test_accuracy"] for r in runs if r["arm"] == arm]

@@ -89,7 +89,7 @@
     if (output.querySelector("pre").textContent.trim() !== "Not answered yet: replace the three dots.") continue;
     const line = document.createElement("p");
     line.className = "in-colab";
-    line.innerHTML = `This one takes code: <a href="${colab.href}" target="_blank">answer it in Colab</a>.`;
+    line.innerHTML = `This one needs code: <a href="${colab.href}" target="_blank">answer it in Colab</a>.`;
     output.replaceWith(line);
   }
 })();

@@ -99,7 +99,7 @@ def check_reading(read, moment, channel, cell):
     assert read["reading"].startswith(f"weight[{channel}, {t}, {p}, {q}]: ")
     for start, (weights, _) in RECORDED.items():
         now, first = re.search(
-            rf"{STARTS[start]} (\S+), at the beginning (\S+?)[;.](?= |$)", read["reading"]
+            rf"{STARTS[start]} (\S+), at the start (\S+?)[;.](?= |$)", read["reading"]
         ).groups()
         assert close(now, weights[moment, channel, t, p, q].item())
         assert close(first, weights[0, channel, t, p, q].item())

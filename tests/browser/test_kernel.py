@@ -194,7 +194,7 @@ def ready_made(k):
     middle = torch.zeros(k, k)
     middle[k // 2, k // 2] = 1
     made = {"box: the mean": torch.full((k, k), 1 / k**2),
-            "Sobel: upright": torch.outer(torch.tensor(smooth), torch.tensor(rise)),
+            "Sobel: vertical": torch.outer(torch.tensor(smooth), torch.tensor(rise)),
             "Laplacian: all edges": 1 - k**2 * middle}  # fmt: skip
     if k == 3:
         name, numbers = KernelExplorer().learnt
@@ -225,7 +225,7 @@ def test_another_size(shown):
     """A named kernel stays what it is; others are cut to their middle, or get a ring of zeros."""
     shown.set(kernel=SOBEL)
     shown.control("size").select_option("5")
-    assert shown.follow()["preset"] == "Sobel: upright"
+    assert shown.follow()["preset"] == "Sobel: vertical"
     own = torch.arange(25.0) - 7
     shown.set(kernel=own.tolist())
     shown.control("size").select_option("3")
@@ -248,7 +248,7 @@ def test_type_a_kernel(shown):
         shown.page.keyboard.press("Control+a")
         shown.page.keyboard.type(f"{value:g}")
         shown.page.keyboard.press("Tab")
-    assert shown.follow()["preset"] == "Sobel: upright"
+    assert shown.follow()["preset"] == "Sobel: vertical"
     assert shown.state()["kernel"] == SOBEL
     cells.nth(4).fill("0.125")
     assert shown.follow()["preset"] == "by hand"

@@ -395,7 +395,7 @@ def test_state_in_words(shown):
     status = shown.root.locator("[role=status]")
     status.get_by_text(
         "A tile of 2×8 queries, windows of 7×7: 2 of 4 blocks met. Query (11, 28): "
-        "The query has met 21 of the 49 keys of its window, less than 1 % of all weight."
+        "The query has met 21 of the 49 keys of its window, less than 1 % of the total weight."
     ).wait_for()
 
 

@@ -289,7 +289,7 @@ class Shift(Shown):
         if name in ("first", "once"):
             assert f"{call}(f, {listed([sign * d for d in delta])})" in panel["title"]
         goes = a if name == "f" else [-d for d in delta]
-        assert f"goes by ({listed(goes)})" in panel["note"]
+        assert f"moves by ({listed(goes)})" in panel["note"]
 
 
 @pytest.fixture

@@ -88,8 +88,7 @@ STEPS = (
         ("loc = position_map(*q.shape[-2:], dtype=self.rate1.dtype, device=q.device)",
          "return self.conv_p(loc)"), "acmix.ACmix.position_term",
         "loc holds two ramps from −1 to 1, along the rows and down the columns. A 1×1 convolution "
-        "mixes them, so pe depends on the place of a pixel and not on the picture: one pe serves "
-        "all images and heads.",
+        "mixes them, so pe depends on the place alone: one pe serves all images and heads.",
     ),
     Step(
         "Unfold", "k_{ij+o}, v_{ij+o}, pe_{ij+o}", "o = all offsets of the window",
@@ -97,7 +96,7 @@ STEPS = (
         ("copies = F.unfold(padded.reshape(-1, *padded.shape[-3:]), k, dilation=dilation, "
          "stride=stride)",), "attention.windows",
         "k_a² copies of each map, each moved by one offset o, so that the neighbours of a pixel "
-        "are under it. At stride 1, all copies together are k_a² times as large as the map.",
+        "are under it. At stride 1 they are together k_a² times as large as the map.",
     ),
     Step(
         "Compare", "ℓ_o", "ℓ_o = q_{ij}·(k_{ij+o} + pe_{ij} − pe_{ij+o}) / √d", {"logits": WEIGHTS},

@@ -39,7 +39,11 @@ SAID = """const said = (node) => {
   }
   return copy.textContent.trim();
 };"""
-TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# Under load a browser may stop drawing frames for good; then five seconds are enough.
+TWO_FRAMES = """new Promise((done) => {
+  requestAnimationFrame(() => requestAnimationFrame(done));
+  setTimeout(done, 5000);
+})"""
 # A frame for what was asked for, and then until nothing is still to come.
 SETTLED = f"""async () => {{
   do await {TWO_FRAMES}; while (document.querySelector(".acmix-explorer [aria-busy=true]"));

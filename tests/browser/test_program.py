@@ -211,7 +211,7 @@ def check_words(read, wanted):
     stripes = re.findall(r"M(\d+) 0V16", read["stripes"])
     assert [int(x) for x in stripes] == list(range(block[3], keys, block[3]))
     seen, all_keys = wanted.seen(), wanted.k**2
-    share = re.search(r"(less than 1|more than 99|\d+) % of all", read["reading"])
+    share = re.search(r"(less than 1|more than 99|\d+) % of the total", read["reading"])
     repeated = any((wanted.counts(b)[wanted.query] > 1).any() for b in wanted.blocks)
     mirrored = ", mirror images counted" if repeated else ""
     if seen == all_keys:

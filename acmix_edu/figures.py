@@ -117,7 +117,7 @@ def show_seeds(axis, values: dict, colours: dict) -> None:
         colours: by arm, as ``path_colours`` gives them.
     """
     for row, (arm, seeds) in enumerate(values.items()):
-        axis.plot(seeds, [row] * len(seeds), "o", color=colours[arm], ms=5, alpha=0.5)
+        axis.plot(seeds, [row] * len(seeds), "o", color=colours[arm], ms=5, mfc="none")
         axis.plot(np.mean(seeds), row, "k|", ms=13, mew=2)
     axis.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.4, -0.6))
 

@@ -50,10 +50,10 @@ def keep_answers_closed(app, doctree):
 
 
 def show_explorers_first(app, doctree, docname):
-    """Put folded code below the explorer that it makes."""
+    """Put folded code below the explorer that it makes, or the form whose answer it checks."""
     for cell in doctree.findall(nodes.container):
         shown = "".join(raw.astext() for raw in cell.findall(nodes.raw))
-        if cell.get("hide_mode") == "input" and VIEW in shown:
+        if cell.get("hide_mode") == "input" and (VIEW in shown or "data-exercise" in shown):
             cell.append(cell.pop(0))
 
 

@@ -69,7 +69,7 @@ gpu: $(READY) ## on a machine with an NVIDIA GPU: its tests, the notebooks, the 
 	$(BIN)/python benchmarks/module_gpu.py
 	$(MAKE) --no-print-directory notebooks
 
-runs: $(READY) ## train every arm on every task again, for chapters 09 and 10 (eight hours); finished runs are kept
+runs: $(READY) ## train every arm on every task again, for chapters 09 and 10 (ten hours); finished runs are kept
 	$(BIN)/python -m acmix_edu.training.runs
 	$(BIN)/python -m acmix_edu.training.denoise
 

@@ -500,13 +500,15 @@ def test_the_released_network_reads_digits():
 
 @pytest.mark.parametrize("record", runs.SERIES)
 def test_every_arm_and_seed_is_recorded(record):
-    recorded, (task, epochs, arms, seeds, curves) = runs.records(record), runs.SERIES[record]
+    recorded, series = runs.records(record), runs.SERIES[record]
+    task, epochs, arms, seeds, curves, lr = series
     made = {(r["arm"], r["seed"]): r for r in recorded["runs"]}
     assert set(made) == {(arm, seed) for arm in arms for seed in seeds}
     assert set(recorded["summary"]) == set(arms)
     for (arm, _), run in made.items():
         assert [r["epoch"] for r in run["records"]] == list(range(epochs + 1))
         assert f"--data {task} --arm {arm} --epochs {epochs} " in run["command"]
+        assert run["command"].endswith(f" --lr {lr}")
         assert all(("layers" in r) is not curves for r in run["records"])
     last = [made["acmix", seed]["records"][-1]["test_accuracy"] for seed in seeds]
     assert recorded["summary"]["acmix"]["mean"] == pytest.approx(np.mean(last), abs=1e-4)

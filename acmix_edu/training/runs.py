@@ -3,10 +3,11 @@
 On the task "match" alone there are also the controls, and ten fresh seeds of all arms that have
 both paths, which test what the first ten made likely ("match-again"). A few of the arms train three
 times as long on "match" and six times as long on "mixture" ("match-longer", "mixture-longer").
-Fresh seeds then test what was likely on "mixture" ("mixture-again").
+Fresh seeds then test what was likely on "mixture" ("mixture-again"), and so do other learning rates
+("mixture-lr-0.002" and so on).
 
-Run ``python -m acmix_edu.training.runs`` from the root of the repository. It takes one core about
-seven hours. A run that is already in its file is not repeated, so the command may be stopped.
+Run ``python -m acmix_edu.training.runs`` from the root of the repository. It takes one core eight
+to nine hours. A run that is already in its file is not repeated, so the command may be stopped.
 """
 
 import argparse
@@ -33,9 +34,11 @@ class Series(NamedTuple):
     arms: tuple[str, ...] = tuple(ARMS)
     seeds: range = range(10)
     curves: bool = False  # keep only the accuracies of every epoch
+    lr: float = Plan.lr
 
 
 PATIENT, FRESH = ("conv3x3", "attention", "acmix", "small-beta"), range(10, 20)
+BOTH, OTHER_RATES = ("conv3x3", "convolution", "acmix"), (0.002, 0.008, 0.016)
 SERIES = {
     "match": Series("match", 6, (*ARMS, *CONTROLS)),
     "mixture": Series("mixture", 4),
@@ -45,15 +48,15 @@ SERIES = {
     "match-again": Series("match", 6, tuple(MIXING), FRESH),
     "match-longer": Series("match", 18, PATIENT, curves=True),
     "mixture-longer": Series("mixture", 24, (*PATIENT, "convolution"), curves=True),
-    "mixture-again": Series("mixture", 24, ("conv3x3", "convolution", "acmix"), FRESH, True),
-}
+    "mixture-again": Series("mixture", 24, BOTH, FRESH, curves=True),
+} | {f"mixture-lr-{lr}": Series("mixture", 24, BOTH, curves=True, lr=lr) for lr in OTHER_RATES}
 TASKS = tuple(name for name, series in SERIES.items() if name == series.task)
 RECORDS = Path(__file__).parent / "records"
 
 
 def run(series: Series, arm: str, seed: int, data) -> dict:
     """Train once; return the records, the command and the time that the processor took."""
-    plan = Plan(data=series.task, arm=arm, epochs=series.epochs, seed=seed)
+    plan = Plan(data=series.task, arm=arm, epochs=series.epochs, seed=seed, lr=series.lr)
     started = time.process_time()
     network, records = train(plan, data=data)
     return {

@@ -96,6 +96,10 @@ BUGS = [
      '"average": before["average"] * shrink[:, None] +', '"average": before["average"] +'),
     ("explorers/denoise", "the bias of v left out",
      " + operator.rate1 * head @ operator.conv3.bias", ""),
+    ("fast/choice", "a kernel that computes NaN passes its trial",
+     "None if error <= allowed else", "None if not error > allowed else"),
+    ("fast/choice", "a kernel's gradients are not tried",
+     "(out, *torch.autograd.grad(out, tensors, weight))", "(out,)"),
 ]  # fmt: skip
 
 SUITES = {

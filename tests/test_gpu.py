@@ -21,8 +21,16 @@ from triton_cases import (
 
 from acmix_edu import ACmix
 from acmix_edu import local_attention as plain_attention
+from acmix_edu.fast import (
+    _attention_trial,
+    choice,
+    triton_attention,
+    triton_banded,
+    triton_base,
+    triton_convolution,
+)
 from acmix_edu.fast import local_attention as fast_attention
-from acmix_edu.fast import triton_attention, triton_banded, triton_convolution
+from acmix_edu.fast.convolution import _convolution_trial
 from acmix_edu.fast.triton_attention import local_attention
 
 pytestmark = [
@@ -159,6 +167,22 @@ def test_equal_bit_for_bit(cuda):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_the_kernels_pass_their_trials(dtype, precision, cuda, request):
+    """A warning would be an error."""
+    skip_without(dtype, cuda)
+    request.addfinalizer(lambda: torch.set_float32_matmul_precision("highest"))
+    torch.set_float32_matmul_precision(precision)
+    most = triton_attention.MOST_FEATURES // (1 if triton_base.capability(cuda) >= (8, 0) else 2)
+    for trial, sizes in (
+        (_attention_trial, (1, 16, 32, 64, most)),
+        (_convolution_trial, (1, 4, triton_convolution.MOST_HEADS)),
+    ):
+        for size in sizes:
+            assert choice.passes(trial, size, dtype, cuda)
+
+
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])
 def test_compiled_in_one_graph(layout, cuda):
     compiled = torch.compile(local_attention, fullgraph=True)
@@ -263,8 +287,12 @@ def test_the_kernel_is_the_default(cuda, monkeypatch):
             module, name, lambda *a, n=called, f=run, **k: calls.append(n) or f(*a, **k)
         )
     layer, x = ACmix(16, 16).to(cuda), torch.randn(1, 16, 14, 14, device=cuda)
+    layer(x)  # and the trials
+    calls.clear()
     layer(x)
     assert calls == ["attention.launch", "convolution.convolve"]
     if torch.cuda.get_device_capability(cuda) >= (8, 0):
         layer.half()(x.half())
-        assert calls[2:] == ["attention.launch", "banded.convolve"]
+        calls.clear()
+        layer(x.half())
+        assert calls == ["attention.launch", "banded.convolve"]

@@ -4,6 +4,7 @@ The interpreter must be chosen before Triton is imported, so ``triton_cases.py``
 of its own.
 """
 
+import math
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from acmix_edu import fast
 from acmix_edu.fast import (
+    _attention_trial,
+    choice,
     grouped_convolution,
     multiplicity,
     triton_attention,
@@ -165,6 +168,65 @@ def test_without_a_compiler_the_plain_form_runs(monkeypatch, tmp_path):
             fast.local_attention(*maps, 7, backend="triton")
     assert len(warned) == 1
     triton_base._driver_failure.cache_clear()
+
+
+def wrong(q, k, v, *rest):
+    return fast.halo.attend(q, k, v, *rest) * 1.001
+
+
+def without_a_gradient(q, k, v, *rest):
+    return fast.halo.attend(q, k.detach(), v, *rest) + 0 * k[..., :1, :1]
+
+
+def not_a_number(*maps):
+    return fast.halo.attend(*maps) * math.nan
+
+
+def refused(*maps):
+    raise RuntimeError("out of\nresource: shared memory.")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "problem"),
+    [
+        (fast.halo.attend, None),
+        (wrong, r"wrong by 1\.0e-03 of the largest number"),
+        (without_a_gradient, r"wrong by 1\.0e\+00 of"),
+        (not_a_number, "wrong by nan of"),
+        (refused, r"size 4\): out of resource: shared memory\. PyTorch's own"),
+    ],
+)
+def test_a_kernel_that_fails_its_trial_is_not_used(kernel, problem, monkeypatch):
+    """On a GPU that computes something else than the compiler meant, or does not start."""
+
+    def attention_trial(size):
+        return kernel, *fast._attention_trial(size)[1:]
+
+    trial = attention_trial, 4, torch.float32, torch.device("cpu")
+    if problem is None:
+        assert choice.passes(*trial)
+    else:
+        with pytest.warns(UserWarning, match="failed its attention trial on cpu.*" + problem):
+            assert not choice.passes(*trial)
+        assert not choice.passes(*trial)  # it is not tried again, and nothing more is said
+
+
+@linux
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_kernel_is_chosen_after_its_trial(passed, monkeypatch):
+    held = []
+    monkeypatch.setattr(choice, "_passes", lambda *trial: held.append(trial) or passed)
+    monkeypatch.setattr(triton_attention, "attend", lambda *_: "the kernel")
+    monkeypatch.setattr(fast.halo, "attend", lambda *_: "the plain form")
+    pretend(monkeypatch, (9, 0))
+    maps = fake_maps(torch.float16, d=12)
+    with maps[0].fake_mode:
+        chosen = fast.local_attention(*maps, 7)
+        assert held == [(_attention_trial, 16, torch.float16, maps[0].device, False)]
+        assert chosen == ("the kernel" if passed else "the plain form")
+        assert fast.local_attention(*maps, 7, backend="triton") == "the kernel"
+        assert fast.local_attention(*maps, 7, backend="halo") == "the plain form"
+    assert len(held) == 1  # whoever insists on a form gets it untried
 
 
 @linux

@@ -11,12 +11,21 @@ import random
 import pytest
 import torch
 from conftest import GOLDEN, check_published
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from acmix_edu import ACmix, split_heads
 from acmix_edu import local_attention as plain_attention
-from acmix_edu.fast import grouped_convolution, triton_banded, triton_convolution
+from acmix_edu.fast import (
+    _attention_trial,
+    choice,
+    grouped_convolution,
+    triton_banded,
+    triton_base,
+    triton_convolution,
+)
+from acmix_edu.fast.convolution import _convolution_trial
 from acmix_edu.fast.triton_attention import local_attention
 
 CPU = torch.device("cpu")
@@ -486,3 +495,38 @@ def test_second_derivatives_of_the_convolution_are_refused():
 def test_acmix(golden, published):
     published.backend = "triton"
     check_published(published, golden)
+
+
+@pytest.mark.parametrize(
+    ("trial", "size"), [(_attention_trial, 1), (_attention_trial, 32), (_convolution_trial, 1)]
+)
+@pytest.mark.parametrize(
+    ("dtype", "least", "most"), [(torch.float32, 0, 1e-6), (torch.float16, 1e-5, 2e-3)]
+)
+def test_the_kernels_pass_their_trial(trial, size, dtype, least, most):
+    assert least < choice.disagreement(*trial(size), dtype, CPU) < most
+
+
+def test_a_trial_is_the_same_wherever_it_is_held():
+    """It neither sees nor moves what the user has set."""
+    trial = *_attention_trial(1), torch.float32, CPU
+    expected, state = choice.disagreement(*trial), torch.get_rng_state()
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), torch.autocast("cpu", torch.float16), FakeTensorMode(), counter:
+        assert choice.disagreement(*trial) == expected
+    assert counter.get_total_flops() == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_trial_is_held_while_a_graph_is_made(dynamic):
+    @torch.compile(backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    def compiled(q):
+        size = triton_base.power_of_two(q.shape[1])
+        return q * choice.passes(_attention_trial, size, choice.cast_to(q), q.device)
+
+    choice._passes.cache_clear()
+    for features in (2, 2, 1):
+        q = torch.randn(1, features, 3, requires_grad=True)
+        torch.testing.assert_close(compiled(q), q)
+    assert choice._passes.cache_info().misses == 2

@@ -5,9 +5,9 @@ import torch
 from acmix_edu import attention
 from acmix_edu.fast import halo, triton_attention
 from acmix_edu.fast.border import multiplicity
+from acmix_edu.fast.choice import check_backend, kernel_runs
 from acmix_edu.fast.convolution import compose, convolve, grouped_convolution, widen
 from acmix_edu.fast.halo import band_attention, halo_attention
-from acmix_edu.fast.triton_base import check_backend, kernel_runs
 
 __all__ = [
     "attend",
@@ -39,8 +39,10 @@ def local_attention(
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
         backend: None chooses the Triton kernel where it can run and plain PyTorch elsewhere (tiles
             with their halo, or bands on small maps), which is also what is traced and exported.
-            "unfold" is the definition, with its k² copies; "halo" is plain PyTorch; "triton"
-            insists on the kernel.
+            Before its first use on a GPU the kernel is compared with the definition, once for each
+            dtype and number of features; if it fails, a UserWarning says so, and plain PyTorch
+            runs. "unfold" is the definition, with its k² copies; "halo" is plain PyTorch; "triton"
+            insists on the kernel, untried.
 
     Returns:
         ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all backends up to rounding.
@@ -64,6 +66,12 @@ def attend(q, k, v, kernel_size, pe, stride, dilation, backend) -> torch.Tensor:
     arguments = (q, k, v, kernel_size, pe, stride, dilation)
     if backend == "unfold":
         return attention.local_attention(*arguments)
-    if kernel_runs(backend, triton_attention.why_not, q, k, v):
+    if kernel_runs(backend, triton_attention.why_not, _attention_trial, q.shape[-3], q, k, v):
         return triton_attention.attend(*arguments)
     return halo.attend(*arguments)
+
+
+def _attention_trial(features: int):
+    """Return what the kernel is compared with on a GPU before it is trusted, and on which maps."""
+    shapes = [(1, 1, features, 12, 20)] * 3
+    return triton_attention.attend, attention.local_attention, shapes, (7, None, 1, 1)

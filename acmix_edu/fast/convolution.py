@@ -4,6 +4,7 @@ For each dimension, fc makes k_c² maps from the 3N maps, and dep_conv shifts an
 linear, so one grouped convolution from the 3N maps to the N outputs does the work of both.
 """
 
+import functools
 import math
 
 import torch
@@ -18,7 +19,8 @@ from acmix_edu.checks import (
     one_shape,
 )
 from acmix_edu.fast import triton_convolution
-from acmix_edu.fast.triton_base import cast_to, is_recorded, kernel_runs
+from acmix_edu.fast.choice import kernel_runs
+from acmix_edu.fast.triton_base import cast_to, is_recorded
 
 # PyTorch's fast convolution takes groups of 8, 16, … float32 outputs, and a slow one the others.
 # With AVX-512 the fast one takes groups of 4, too, but not for the gradient of the weight.
@@ -87,8 +89,9 @@ def grouped_convolution(
         q, k, v: ``[B, N, d, H, W]``.
         weight: ``[d·N, 3N, k_c, k_c]``, from :func:`compose`.
         stride: the output side is ⌈side/stride⌉.
-        backend: None takes the Triton kernel where it can run, else PyTorch's convolution; "triton"
-            insists on the kernel; "halo" and "unfold" take PyTorch's convolution.
+        backend: None takes the Triton kernel where it can run, after a trial as that of
+            :func:`acmix_edu.fast.local_attention`, else PyTorch's convolution; "triton" insists on
+            the kernel; "halo" and "unfold" take PyTorch's convolution.
         stacked: q, k and v side by side, ``[B, d·3N, H, W]``, if they are in memory in this order
             already: PyTorch's convolution needs that, the kernel does not.
 
@@ -117,7 +120,7 @@ def grouped_convolution(
 
 def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
     """As :func:`grouped_convolution`, without its checks."""
-    if kernel_runs(backend, triton_convolution.why_not, q, k, v):
+    if kernel_runs(backend, triton_convolution.why_not, _convolution_trial, q.shape[1], q, k, v):
         return triton_convolution.run(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
@@ -127,6 +130,12 @@ def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
     if torch.jit.is_tracing():
         weight = weight.type_as(stacked)  # what autocast does to products is not in the trace
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
+
+
+def _convolution_trial(heads: int):
+    """Return what the kernel is compared with on a GPU before it is trusted, and on which maps."""
+    shapes = [(1, heads, 16, 12, 20)] * 3 + [(16 * heads, 3 * heads, 3, 3)]
+    return triton_convolution.run, functools.partial(convolve, backend="halo"), shapes, (1,)
 
 
 def _groups_in_a_vector(q: torch.Tensor) -> int:

@@ -13,9 +13,6 @@ except ImportError:  # no kernel will run then: see no_triton
     triton = tl = None
 
 
-BACKENDS = (None, "unfold", "halo", "triton")
-
-
 def kernel(function):
     """Hand a function over to Triton, if Triton is installed."""
     return function if triton is None else triton.jit(function)
@@ -108,7 +105,10 @@ def is_channels_last(f: torch.Tensor) -> bool:
 
 def power_of_two(n: int) -> int:
     """Return the smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()
+    power = 1
+    while power < n:  # which torch.compile takes for a fact, even where n is open
+        power *= 2
+    return power
 
 
 def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:
@@ -128,16 +128,6 @@ def too_large(*maps: torch.Tensor, copies: int = 1) -> str | None:
     return None
 
 
-def check_backend(backend: str | None) -> str | None:
-    """Return ``backend`` if there is such a form of attention."""
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but {backend!r} came; "
-            "leave it out for the fastest."
-        )
-    return backend
-
-
 @assume_constant_result  # PyTorch 2.11 would say yes in every compiled graph
 def is_exporting() -> bool:
     """Return whether torch.export is making a graph of this."""
@@ -147,25 +137,6 @@ def is_exporting() -> bool:
 def is_recorded() -> bool:
     """Return whether this will end in a file that others must be able to run."""
     return torch.jit.is_tracing() or is_exporting()
-
-
-def kernel_runs(backend: str | None, why_not, q, k, v) -> bool:
-    """Return whether a kernel is to run on these maps; ``why_not`` says why it cannot, if so.
-
-    With backend None, kernels run only on CUDA devices, and not in a file that others must be able
-    to run.
-
-    Raises:
-        RuntimeError: backend is "triton" and there is a reason why not, which the message says.
-        ValueError: there is no such backend.
-    """
-    check_backend(backend)  # which may have been set on a module since
-    if backend in ("unfold", "halo") or (backend is None and (not q.is_cuda or is_recorded())):
-        return False
-    reason = why_not(q, k, v)
-    if reason and backend == "triton":
-        raise RuntimeError(f"backend='triton' cannot be used: {reason} Leave backend out.")
-    return reason is None
 
 
 def no_second_gradients(*_):

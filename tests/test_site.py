@@ -87,7 +87,8 @@ def test_a_prediction_with_options_has_a_few_short_ones_and_an_answer(path):
     boxes = ["".join(cell["source"]).partition("**Predict.**")[2] for cell in cells]
     found = list(predictions(cells))
     assert len(found) == sum(" · " in box for box in boxes), "options stand last, in a line"
-    for options, _, answer in found:
+    for options, _, answer, true in found:
+        assert len(true) == 1, f"begin the answer with the one that is true: {options}, {true}"
         assert 2 <= len(set(options)) == len(options) <= 5, options
         assert max(map(len, options)) <= 40, options
         show = answer["metadata"].get("mystnb", {}).get("code_prompt_show", "Show the answer")

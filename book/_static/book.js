@@ -94,7 +94,8 @@
   }
 })();
 
-// A prediction that lists options is made by choosing one, which opens the answer that follows.
+// A prediction that lists options is made by choosing one, which opens the answer that follows. The
+// answer begins with the option that is true, as tests/test_site.py makes sure.
 (() => {
   const folds = [...document.querySelectorAll("details:not(.tag_hide-input > details)")];
   const button = (option) => `<button type="button" aria-pressed="false">${option}</button>`;
@@ -105,6 +106,9 @@
 
     const follows = (fold) => box.compareDocumentPosition(fold) & Node.DOCUMENT_POSITION_FOLLOWING;
     const answer = folds.find(follows);
+    const told = answer.querySelector(":scope > p, :scope > .cell_output > p").textContent.toLowerCase();
+    const isTrue = (option) =>
+      told.startsWith(option.toLowerCase()) && /^[.,:;]/.test(told.slice(option.length));
     answer.insertAdjacentHTML("beforebegin", '<p class="said" role="status"></p>');
     const said = answer.previousElementSibling;
     list.parentElement.outerHTML =
@@ -117,8 +121,10 @@
     group.addEventListener("click", ({ target }) => {
       const chosen = target.closest("button");
       if (!chosen) return;
+      const judged = isTrue(chosen.textContent) ? "✓ Right." : "✗ Not so.";
       for (const each of group.children) each.setAttribute("aria-pressed", each === chosen);
-      said.textContent = `You said: ${chosen.textContent}.`;
+      chosen.dataset.mark = judged[0];
+      said.textContent = `You said: ${chosen.textContent}. ${judged}`;
       answer.open = true;
       box.querySelector(".way")?.removeAttribute("hidden");
     });

@@ -20,19 +20,22 @@ CLOSE = "() => document.querySelectorAll('main details').forEach((fold) => (fold
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_a_choice_opens_the_next_answer_and_says_what_was_chosen(page, server, chapter):
+def test_a_choice_opens_the_next_answer_and_says_whether_it_is_right(page, server, chapter):
     visit(page, f"{server}/book/{chapter.stem}.html")
     told = list(predictions(json.loads(chapter.read_text("utf-8"))["cells"]))
     groups = page.get_by_role("group", name="Your prediction").all()
     names = [group.get_by_role("button").all_inner_texts() for group in groups]
     assert names == [options for options, *_ in told]
-    for group, (options, answer, _) in zip(groups, told, strict=True):
-        for aim, option in ((point, options[0]), (tab, options[-1])):
+    for group, (options, answer, _, true) in zip(groups, told, strict=True):
+        for n, option in enumerate(options):
+            aim = (point, tab)[n % 2]
             page.evaluate(CLOSE)
             choose = aim(page, group, option)
             place = group.bounding_box()
             choose()
-            assert page.evaluate(OPEN) == [[answer, "status", f"You said: {option}."]]
+            judged = "✓ Right." if [option] == true else "✗ Not so."
+            assert page.evaluate(OPEN) == [[answer, "status", f"You said: {option}. {judged}"]]
+            assert group.locator("[aria-pressed=true]").get_attribute("data-mark") == judged[0]
             assert group.locator("[aria-pressed=true]").all_inner_texts() == [option]
             assert page.evaluate("() => document.activeElement.innerText") == option
             assert abs(group.bounding_box()["y"] - place["y"]) < 1, "the page has moved"
@@ -45,9 +48,9 @@ def test_a_link_leads_to_an_answer_that_an_explorer_stands_before(page, server):
     for group in page.get_by_role("group", name="Your prediction").all()[:2]:
         group.get_by_role("button").first.click()
     links.click()  # one: the answer to the second follows at once
-    said = page.get_by_text("You said: 5th.")
+    said = page.get_by_text("You said: 5th. ✗ Not so.")
     page.wait_for_function(NEAR_THE_TOP, arg=said.element_handle())
-    assert page.get_by_text("With the sixth map").is_visible()
+    assert page.get_by_text("It vanishes with the sixth map").is_visible()
 
 
 def point(page, group, option):

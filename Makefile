@@ -41,10 +41,12 @@ test: ## run all checks of the book and the package: all of the five steps below
 	@$(MAKE) --no-print-directory browser
 	@echo "== everything passed"
 
-lint: $(READY) ## ruff, on the package, the tests and the notebooks
+lint: $(READY) ## ruff, on the package, the tests and the notebooks; mypy, on the package
 	@echo "== ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check acmix_edu tests benchmarks book/_ext
+	@echo "== mypy"
+	$(BIN)/mypy
 
 unit: $(READY) ## the unit tests
 	@echo "== unit tests"
@@ -98,7 +100,7 @@ newest: .venv-newest/.ready ## the package's unit tests with the newest versions
 	.venv-newest/bin/python -m pytest $(PACKAGE_TESTS)
 
 clean: ## remove everything that was built, and the environments
-	rm -rf _build build dist *.egg-info .venv .venv-colab .venv-oldest .venv-newest .pytest_cache .ruff_cache
+	rm -rf _build build dist *.egg-info .venv .venv-colab .venv-oldest .venv-newest .pytest_cache .ruff_cache .mypy_cache
 
 # What other versions warn of is not for us to mend: in `oldest` and `newest` warnings are no errors.
 # A stamp file records that an environment is complete, or which code the chapters ran with.

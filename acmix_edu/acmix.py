@@ -2,6 +2,7 @@ r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells t
 
 import copy
 import warnings
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ READ_AS_CONV2D = (
     "convolution path sees a single pixel; nn.Conv2d would read kernel_size, stride and padding. "
     "Name the arguments: ACmix({0}, {1}, stride={2}). If it is meant, filter this warning."
 )
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class ACmix(nn.Module):
@@ -116,7 +119,7 @@ class ACmix(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         backend: str | None = None,
-        device=None,
+        device: torch.types.Device = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
@@ -132,7 +135,7 @@ class ACmix(nn.Module):
         floating_dtype(dtype)
         if (self.kernel_att, kernel_conv) == (3, 1) and head <= 2:
             warnings.warn(READ_AS_CONV2D.format(in_planes, out_planes, head), stacklevel=2)
-        made = {"device": device, "dtype": dtype}
+        made: dict = {"device": device, "dtype": dtype}
         self.head_dim = dims = self.out_planes // self.head
         self.conv1 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
         self.conv2 = nn.Conv2d(in_planes, out_planes, kernel_size=1, **made)
@@ -200,18 +203,20 @@ class ACmix(nn.Module):
         size = self.kernel_conv**2
         return 3 * size * self.head <= 2 * (3 * size + size**2)
 
-    def _light_maps(self, heads: list[torch.Tensor]) -> torch.Tensor:
+    def _light_maps(self, heads: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the maps that ``fc`` makes from the 3N maps of q, k, v: ``[B, k_c², d, H, W]``."""
         maps = torch.cat(heads, dim=1)
         return self.fc(maps.flatten(2, 3)).unflatten(2, maps.shape[2:4])
 
-    def _heads(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+    def _heads(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Check the three maps and cut each into heads."""
         for name, f in (("q", q), ("k", k), ("v", v)):
             self._check_input(name, f, self.out_planes)
             one_shape("q", q, name, f)
         cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])
-        return [f.reshape(cut) for f in (q, k, v)]
+        return q.reshape(cut), k.reshape(cut), v.reshape(cut)
 
     def mix(self, out_att: torch.Tensor, out_conv: torch.Tensor) -> torch.Tensor:
         """Return β·F_conv with α·F_att added to it in one pass, in the paths' dtype."""
@@ -396,7 +401,7 @@ def refuse_other_stages(module: ACmix) -> None:
             )
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: _Module) -> _Module:
     """Copy a module, even one with weights that are computed from others, as in pruning.
 
     After a training step such a weight belongs to a graph, and ``copy.deepcopy`` refuses it.

@@ -40,7 +40,7 @@ def split_heads(f: torch.Tensor, head: int) -> torch.Tensor:
     return f.reshape(f.shape[0], head, f.shape[1] // head, *f.shape[2:])
 
 
-def reflect_indices(size: int, pad: int, device=None) -> torch.Tensor:
+def reflect_indices(size: int, pad: int, device: torch.types.Device = None) -> torch.Tensor:
     r"""Return, for each pixel of a reflection-padded line, the pixel that it copies.
 
     Reflection does not repeat the border pixel: … 2 1 0 1 2 …. A line that is no longer than the
@@ -124,7 +124,13 @@ def windows(f: torch.Tensor, kernel_size: int, stride: int = 1, dilation: int = 
     return copies.reshape(*f.shape[:-2], k * k, *size)
 
 
-def position_map(height: int, width: int, *, device=None, dtype=None) -> torch.Tensor:
+def position_map(
+    height: int,
+    width: int,
+    *,
+    device: torch.types.Device = None,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
     """Return the position of every pixel, ``[1, 2, H, W]``.
 
     Channel 0 runs from −1 to 1 along each row and channel 1 from −1 to 1 down each column, so the
@@ -311,8 +317,9 @@ def global_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     """
     same_shape("q", q, "k", k)
     same_shape("q", q, "v", v, features=False)
-    tokens = [f.flatten(-2).transpose(-1, -2) for f in (q, k, v)]
-    return F.scaled_dot_product_attention(*tokens).transpose(-1, -2).unflatten(-1, q.shape[-2:])
+    queries, keys, values = (f.flatten(-2).transpose(-1, -2) for f in (q, k, v))
+    tokens = F.scaled_dot_product_attention(queries, keys, values)
+    return tokens.transpose(-1, -2).unflatten(-1, q.shape[-2:])
 
 
 def window_attention(

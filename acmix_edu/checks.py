@@ -26,7 +26,7 @@ def whole_number(name: str, value: int, least: int = 1) -> int:
 def _integer(value) -> int | None:
     """Return what Python takes for an index as an int, except a bool; None for all else."""
     if isinstance(value, int | torch.SymInt):  # SymInt: a size that an exporter leaves open
-        return None if isinstance(value, bool) else value
+        return None if isinstance(value, bool) else value  # type: ignore[return-value]
     try:
         return operator.index(value)
     except TypeError:

@@ -54,7 +54,25 @@ class DeployedACmix(nn.Module):
         >>> torch.testing.assert_close(DeployedACmix(layer)(x), layer(x))
     """
 
-    def __init__(self, module: ACmix, size=None, convolution: str = "grouped"):
+    in_planes: int  # from here to backend: as in the module
+    head: int
+    head_dim: int
+    kernel_att: int
+    stride: int
+    dilation: int
+    backend: str | None
+    projections: torch.Tensor
+    biases: torch.Tensor
+    place: torch.Tensor
+    rate: torch.Tensor
+    light: torch.Tensor  # if grouped
+    kernel: torch.Tensor  # if dense
+    border: torch.Tensor  # if dense
+    position: torch.Tensor | None
+
+    def __init__(
+        self, module: ACmix, size: int | tuple[int, int] | None = None, convolution: str = "grouped"
+    ):
         super().__init__()
         if not isinstance(module, ACmix):
             raise TypeError(
@@ -94,23 +112,22 @@ class DeployedACmix(nn.Module):
         alike("x", x, "the module", self.projections)
         maps = F.conv2d(x, self.projections, self.biases)  # [B, d·3N, H, W], dimension-major
         stacked = (x.shape[0], self.head_dim, 3 * self.head, *x.shape[2:])
-        heads = maps.reshape(stacked).transpose(1, 2).chunk(3, dim=1)
-        fixed = self.position is not None and is_known(*x.shape[-2:])
-        known = fixed and self.position.shape[-2:] == x.shape[-2:]
-        pe = self.position if known else self._position(*x.shape[-2:])
-        how = self.kernel_att, pe, self.stride, self.dilation, self.backend
-        att = fast.attend(*heads, *how).flatten(1, 2)
+        q, k, v = maps.reshape(stacked).transpose(1, 2).chunk(3, dim=1)
+        pe = self.position
+        if pe is None or not is_known(*x.shape[-2:]) or pe.shape[-2:] != x.shape[-2:]:
+            pe = self._position(*x.shape[-2:])
+        window = self.kernel_att, pe, self.stride, self.dilation
+        att = fast.attend(q, k, v, *window, self.backend).flatten(1, 2)
         if self.convolution == "dense":
             conv = self._dense(x)
         else:
-            how = self.light, self.stride, self.backend
-            conv = fast.convolve(*heads, *how, stacked=maps)
+            conv = fast.convolve(q, k, v, self.light, self.stride, self.backend, stacked=maps)
         rate = self.rate[:, None].type_as(att)
         return conv + rate * att if is_recorded() else torch.addcmul(conv, rate, att)
 
     def _dense(self, x: torch.Tensor) -> torch.Tensor:
         """Return β times the convolution path, from x itself."""
-        how = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
+        how: dict = {"stride": self.stride, "padding": self.kernel.shape[-1] // 2}
         ones = torch.ones_like(x[:1, :1])  # their zero padding makes the border
         return F.conv2d(x, self.kernel, **how) + F.conv2d(ones, self.border, **how)
 
@@ -120,7 +137,8 @@ class DeployedACmix(nn.Module):
         return F.conv2d(loc, self.place)
 
     def extra_repr(self) -> str:
-        return f"{ACmix.extra_repr(self)}, convolution={self.convolution!r}"
+        sizes = ACmix.extra_repr(self)  # type: ignore[arg-type]  # it has the same attributes
+        return f"{sizes}, convolution={self.convolution!r}"
 
 
 def _take_attributes(module: ACmix, deployed: DeployedACmix) -> None:
@@ -130,7 +148,9 @@ def _take_attributes(module: ACmix, deployed: DeployedACmix) -> None:
             vars(deployed).setdefault(name, value)
 
 
-def deploy(model: nn.Module, size=None, convolution: str = "grouped") -> nn.Module:
+def deploy(
+    model: nn.Module, size: int | tuple[int, int] | None = None, convolution: str = "grouped"
+) -> nn.Module:
     """Copy a network, or one ACmix, with every ACmix in it composed for inference.
 
     Args:

@@ -154,7 +154,7 @@ class LearnableShift(nn.Module):
         kernel_size: int = 3,
         kernels: int = 1,
         stride: int = 1,
-        device=None,
+        device: torch.types.Device = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()

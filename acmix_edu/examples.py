@@ -1,6 +1,7 @@
 """What the chapters use as examples: one small map in numbers, photographs, and a legible ACmix."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,8 +86,8 @@ def _read(name: str) -> np.ndarray:
         if name == "grace_hopper":
             from matplotlib import cbook, image
 
-            with cbook.get_sample_data("grace_hopper.jpg") as file:
-                return np.array(image.imread(file, format="jpg"))
+            file = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+            return np.array(image.imread(file, format="jpg"))
         from sklearn import datasets
 
         return np.array(datasets.load_sample_image(f"{name}.jpg"))
@@ -137,7 +138,7 @@ def colour_acmix(kernel_att: int = 7, kernel_conv: int = 3) -> ACmix:
 
 
 def legible_acmix(
-    in_planes: int, out_planes: int, sharpness: tuple[float, ...], **options
+    in_planes: int, out_planes: int, sharpness: tuple[float, ...], **options: Any
 ) -> ACmix:
     """Return an ACmix like that of :func:`colour_acmix`, with one head for each sharpness.
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -14,13 +15,17 @@ import torch
 try:
     from IPython.display import display
 except ImportError:  # the package without the book
-    display = print
+    display = print  # type: ignore[assignment]
 
 UNANSWERED = "Not answered yet: replace the three dots."
 
 
 def check(
-    answer, expected, hint: str = "", within: float = 0.0, choices: Sequence[str] = ()
+    answer: object,
+    expected: object,
+    hint: str = "",
+    within: float = 0.0,
+    choices: Sequence[str] = (),
 ) -> bool:
     """Say whether an answer is right; print a hint if it is not.
 
@@ -49,7 +54,9 @@ def check(
     return right
 
 
-def check_function(function, reference: Callable, *inputs: tuple, hint: str = "") -> bool:
+def check_function(
+    function: Callable | EllipsisType, reference: Callable, *inputs: tuple, hint: str = ""
+) -> bool:
     """Say whether a reader's function returns what the reference returns, on every input.
 
     Args:

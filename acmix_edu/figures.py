@@ -3,9 +3,13 @@
 The module needs matplotlib, which the package itself does not; ``pip install "acmix-edu[book]"``.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
 ATTENTION, CONVOLUTION, BOTH = "#b5651d", "#1f7a8c", "#7b3fa0"  # as in the explorers
@@ -33,7 +37,15 @@ def _limits(maps: list[np.ndarray]) -> dict:
     return {"cmap": SEQUENTIAL, "vmin": 0, "vmax": high if high > 0 else 1}
 
 
-def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2.0, colorbar=True):
+def show_maps(
+    maps: Iterable[torch.Tensor | np.ndarray],
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    numbers: bool = True,
+    shared: bool = True,
+    size: float = 2.0,
+    colorbar: bool = True,
+) -> Figure:
     """Draw maps side by side: ``[H, W]`` on a colour scale, ``[3, H, W]`` as RGB.
 
     Args:
@@ -48,30 +60,30 @@ def show_maps(maps, titles=None, columns=None, numbers=True, shared=True, size=2
     Returns:
         The figure.
     """
-    maps = [_array(m) for m in maps]
-    shapes = [m.shape for m in maps]
-    if not maps or any(len(s) not in (2, 3) or 0 in s or (s[2:] and s[0] != 3) for s in shapes):
+    arrays = [_array(m) for m in maps]
+    shapes = [m.shape for m in arrays]
+    if not arrays or any(len(s) not in (2, 3) or 0 in s or (s[2:] and s[0] != 3) for s in shapes):
         raise ValueError(
             f"maps must be a list of maps [H, W] or [3, H, W], but the shapes {shapes} came; "
             "pass for example [f[0, c] for c in range(f.shape[1])]."
         )
-    if titles and len(titles) != len(maps):
+    if titles and len(titles) != len(arrays):
         raise ValueError(
-            f"titles must be one for each of the {len(maps)} maps, but {len(titles)} came."
+            f"titles must be one for each of the {len(arrays)} maps, but {len(titles)} came."
         )
-    columns = columns or min(len(maps), 5)
-    rows = -(-len(maps) // columns)
+    columns = columns or min(len(arrays), 5)
+    rows = -(-len(arrays) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(size * columns, size * rows * 1.12), squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    flat = [m for m in maps if m.ndim == 2]
+    flat = [m for m in arrays if m.ndim == 2]
     drawn = None
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, title in zip(axes.flat, titles or (), strict=False):
         axis.set_title(title, fontsize=9)
-    for axis, m in zip(axes.flat, maps, strict=False):
+    for axis, m in zip(axes.flat, arrays, strict=False):
         if m.ndim == 3:
             axis.imshow(np.clip(m.transpose(1, 2, 0), 0, 1))
         else:
@@ -100,7 +112,7 @@ def _write_numbers(axis, values: np.ndarray, drawn) -> None:
         )
 
 
-def mark_window(axis, i: int, j: int, kernel_size: int, color="orange") -> None:
+def mark_window(axis: Axes, i: int, j: int, kernel_size: int, color: str = "orange") -> None:
     """Outline the window of pixel (i, j) on an image, and the pixel itself."""
     for half, width in ((kernel_size / 2, 1.8), (0.5, 1.2)):
         axis.add_patch(
@@ -108,7 +120,7 @@ def mark_window(axis, i: int, j: int, kernel_size: int, color="orange") -> None:
         )
 
 
-def show_seeds(axis, values: dict, colours: dict) -> None:
+def show_seeds(axis: Axes, values: Mapping[str, Sequence[float]], colours: dict[str, str]) -> None:
     """Draw a row for each arm, with a dot for each of its seeds and a stroke at their mean.
 
     Args:
@@ -122,7 +134,7 @@ def show_seeds(axis, values: dict, colours: dict) -> None:
     axis.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.4, -0.6))
 
 
-def path_colours(arms) -> dict:
+def path_colours(arms: Iterable[str]) -> dict[str, str]:
     """Return each arm's colour: that of attention alone, a convolution alone, or both paths.
 
     Example:

@@ -1,6 +1,7 @@
 """ACmix in an existing network: which convolutions it can replace, and how it does so."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,7 +52,7 @@ def swap(model: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -
 
 
 def replace_conv3x3(
-    model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None, **options
+    model: nn.Module, where: Callable[[str, nn.Conv2d], bool] | None = None, **options: Any
 ) -> list[str]:
     """Replace a network's 3×3 convolutions by ACmix modules, in place.
 

@@ -108,9 +108,14 @@ class ResNet(nn.Module):
     Source: K. He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(
         self,
-        layers: list[int],
+        layers: list[int] | tuple[int, ...],
         num_classes: int = 1000,
         operator: Callable[[int, int], nn.Module] = acmix3x3,
     ):

@@ -63,7 +63,11 @@ def _overlap(delta: int, size_in: int, size_out: int) -> tuple[int, int]:
 
 
 def shift_and_sum(
-    maps: torch.Tensor, kernel_size, stride=1, padding=None, dilation=1
+    maps: torch.Tensor,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str | None = None,
+    dilation: int | tuple[int, int] = 1,
 ) -> torch.Tensor:
     r"""Apply Stage II of a convolution: shift each map to its place and add (eq. 7, 8).
 
@@ -124,8 +128,8 @@ def _padding(padding, kernel, stride, dilation) -> tuple[tuple[int, int], tuple[
                 f"padding='same' needs stride=1, as in F.conv2d, but stride={stride} came; "
                 "give the padding as a number."
             )
-        spare = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((s // 2, s - s // 2) for s in spare)
+        rows, columns = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
     if isinstance(padding, str):
         raise ValueError(
             f"padding must be a number, a pair, 'same' or 'valid', but {padding!r} came."
@@ -135,7 +139,12 @@ def _padding(padding, kernel, stride, dilation) -> tuple[tuple[int, int], tuple[
 
 
 def decomposed_conv2d(
-    f: torch.Tensor, kernel: torch.Tensor, bias=None, stride=1, padding=0, dilation=1
+    f: torch.Tensor,
+    kernel: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int | tuple[int, int] = 1,
 ) -> torch.Tensor:
     r"""Convolve in two stages: k² 1×1 convolutions, then shift and sum (eq. 6–8).
 
@@ -157,7 +166,8 @@ def decomposed_conv2d(
         ...                torch.conv2d(f, kernel, stride=2, padding=1), atol=1e-5)
         True
     """
-    g = shift_and_sum(pointwise_maps(f, kernel), kernel.shape[2:], stride, padding, dilation)
+    maps, size = pointwise_maps(f, kernel), (kernel.shape[2], kernel.shape[3])
+    g = shift_and_sum(maps, size, stride, padding, dilation)
     if bias is None:
         return g
     floating("bias", bias)

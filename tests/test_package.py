@@ -4,8 +4,10 @@ import ast
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,32 @@ def test_public_names_are_documented_with_an_example(name):
     assert text and text.split("\n")[0].endswith(".")
     if name not in {"Cost", "total", "conv3x3", "acmix3x3"}:
         assert ">>>" in text
+
+
+def shown(page: str) -> dict[str, object]:
+    """What a page of the reference shows, by name."""
+    names = re.findall(r"auto(?:function|class):: (\w+)", page)
+    things = {name: getattr(acmix_edu, name) for name in names}
+    for name, members in re.findall(r"automodule:: (\S+)\n   :members:(.*)", page):
+        module = importlib.import_module(name)
+        own = [n for n, thing in vars(module).items() if getattr(thing, "__module__", "") == name]
+        for member in members.split(",") if members else getattr(module, "__all__", own):
+            things[f"{name}.{member.strip()}"] = getattr(module, member.strip())
+    return {name: thing for name, thing in things.items() if "._" not in name}
+
+
+@pytest.mark.parametrize("page", ["api", "api_stages", "api_book"])
+def test_what_the_reference_shows_is_annotated_in_full(page):
+    book = Path(__file__).resolve().parent.parent / "book"
+    things = shown((book / f"{page}.md").read_text(encoding="utf-8"))
+    for name, thing in things.copy().items():
+        things |= {f"{name}.{method}": f for method, f in vars(thing).items() if method[0] != "_"}
+        things[f"{name}.__init__"] = vars(thing).get("__init__")
+    for name, function in things.items():
+        if inspect.isfunction(function):
+            wanted = {*inspect.signature(function).parameters, "return"} - {"self"}
+            known = {"return"} if name.endswith("__init__") else set()
+            assert wanted <= known | typing.get_type_hints(function).keys(), name
 
 
 MODULES = sorted(

@@ -504,12 +504,12 @@ def test_acmix(golden, published):
     ("dtype", "least", "most"), [(torch.float32, 0, 1e-6), (torch.float16, 1e-5, 2e-3)]
 )
 def test_the_kernels_pass_their_trial(trial, size, dtype, least, most):
-    assert least < choice.disagreement(*trial(size), dtype, CPU) < most
+    assert least < choice.disagreement(trial, size, dtype, CPU) < most
 
 
 def test_a_trial_is_the_same_wherever_it_is_held():
     """It neither sees nor moves what the user has set."""
-    trial = *_attention_trial(1), torch.float32, CPU
+    trial = _attention_trial, 1, torch.float32, CPU
     expected, state = choice.disagreement(*trial), torch.get_rng_state()
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), torch.autocast("cpu", torch.float16), FakeTensorMode(), counter:

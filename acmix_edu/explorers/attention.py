@@ -11,6 +11,7 @@ from acmix_edu.attention import local_attention_weights, split_heads
 from acmix_edu.checks import pair, whole_number
 from acmix_edu.examples import colour_acmix, colour_features, photograph
 from acmix_edu.explorers.explorer import (
+    Array,
     Explorer,
     between,
     most_window,
@@ -92,7 +93,14 @@ class AttentionExplorer(Explorer):
     places = traitlets.Dict(read_only=True).tag(sync=True)  # preset: name: [first, past the last]
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, module=None, image=None, *, head: int | None = None, pixel=None):
+    def __init__(
+        self,
+        module: ACmix | dict[str, ACmix] | None = None,
+        image: Array | None = None,
+        *,
+        head: int | None = None,
+        pixel: tuple[int, int] | None = None,
+    ):
         self._modules = presets(_examples() if module is None else module)
         preset, first = next(iter(self._modules.items()))
         self._image = _input(image, first.in_planes)
@@ -101,11 +109,12 @@ class AttentionExplorer(Explorer):
         self._most = most_window(first)
         named = {name: _stage1_weights(module) for name, module in self._modules.items()}
         layers, places = packed(named)
-        constants = {"image": self._image.numpy().tobytes(), "layers": layers, "places": places}
+        constants: dict = {"image": self._image.numpy().tobytes()}
+        constants |= {"layers": layers, "places": places}
         constants["sizes"] = {"heads": first.head, "d": first.head_dim, "channels": first.in_planes}
         constants["sizes"] |= {"height": height, "width": width, **self._most}
         constants["sizes"]["presets"] = list(self._modules)
-        start = {"preset": preset, "kernel_att": first.kernel_att, "dilation": first.dilation}
+        start: dict = {"preset": preset, "kernel_att": first.kernel_att, "dilation": first.dilation}
         start["head"] = first.head - 1 if head is None else whole_number("head", head, 0)
         start["pixel"] = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
         super().__init__("attention", constants, key=(2, -1), **start)

@@ -79,9 +79,9 @@ class BudgetExplorer(Explorer):
     most = traitlets.Dict(read_only=True).tag(sync=True)
     networks = traitlets.Dict(read_only=True).tag(sync=True)  # name: see _network
 
-    def __init__(self, module=None):
+    def __init__(self, module: ACmix | None = None):
         start = {} if module is None else _sizes(module)
-        offered = {t: sorted({*v, start.get(t, v[0])}) for t, v in OFFERED.items()}
+        offered: dict = {t: sorted({*v, start.get(t, v[0])}) for t, v in OFFERED.items()}
         offered["network"] = list(NETWORKS)
         networks = {name: _network(layers) for name, layers in NETWORKS.items()}
         constants = {"offered": offered, "most": MOST, "networks": networks}

@@ -2,14 +2,13 @@
 
 import torch
 import traitlets
-from torch import nn
 
 from acmix_edu.checks import pair
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
-from acmix_edu.explorers.explorer import Explorer, evenly, one_image, one_of, place
+from acmix_edu.explorers.explorer import Array, Explorer, evenly, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
-from acmix_edu.training.released import denoiser_of, film
+from acmix_edu.training.released import Denoiser, denoiser_of, film
 
 ARMS, MOMENTS = ("small-beta", "acmix", "lost-init"), 20
 NUMBERS = ("step", "alpha", "beta", "share", "drift", "entropy")
@@ -56,7 +55,14 @@ class DenoiseExplorer(Explorer):
     told = traitlets.Dict(read_only=True).tag(sync=True)  # arm: a list of NUMBERS by moment
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, picture=None, *, arm="small-beta", moment=0, pixel=None):
+    def __init__(
+        self,
+        picture: Array | None = None,
+        *,
+        arm: str = "small-beta",
+        moment: int = 0,
+        pixel: tuple[int, int] | None = None,
+    ):
         from acmix_edu.training.denoise import held_out
 
         if picture is not None:
@@ -80,7 +86,7 @@ class DenoiseExplorer(Explorer):
         pixel = (height // 2, width // 2) if pixel is None else pair("pixel", pixel, 0)
         super().__init__("denoise", constants, arm=arm, moment=moment, pixel=pixel)
 
-    def current_denoiser(self) -> nn.Sequential:
+    def current_denoiser(self) -> Denoiser:
         """Return the network as it was at the moment shown: ``operator``, then ``head``.
 
         Example:
@@ -103,7 +109,7 @@ class DenoiseExplorer(Explorer):
         return one_of("arm", proposal.value, ARMS)
 
 
-def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:
+def _composed(denoiser: Denoiser) -> list[torch.Tensor]:
     """Multiply out what the view needs.
 
     The colours of the result come from 16 maps by one 1×1 convolution, so each path can make the
@@ -119,9 +125,10 @@ def _composed(denoiser: nn.Sequential) -> list[torch.Tensor]:
     light = torch.cat([deployed.kernel, deployed.border], dim=1)  # [16, 5, 3, 3]
     paid = operator.rate1 * head.unflatten(1, (operator.head, operator.head_dim))  # [3, N, d]
     values = operator.conv3.weight[:, :, 0, 0].unflatten(0, (operator.head, operator.head_dim))
-    constant = denoiser.head.bias + operator.rate1 * head @ operator.conv3.bias
-    asked = [operator.conv1.weight, operator.conv1.bias, operator.conv2.weight,
-             operator.conv2.bias, operator.conv_p.weight, operator.conv_p.bias]  # fmt: skip
+    weights = dict(denoiser.named_parameters())
+    constant = weights["head.bias"] + operator.rate1 * head @ weights["operator.conv3.bias"]
+    layers = (operator.conv1, operator.conv2, operator.conv_p)
+    asked = [weight for layer in layers for weight in layer.parameters()]  # and its bias
     made = [torch.einsum("cne,nei->nci", paid, values),
             torch.einsum("co,oipq->cipq", head, light), constant]  # fmt: skip
     return [tensor.detach() for tensor in (*asked, *made)]

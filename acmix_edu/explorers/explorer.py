@@ -1,6 +1,7 @@
 """What every explorer has: its name, its state, and the start to which "Reset" leads back."""
 
 import copy
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -10,6 +11,7 @@ import traitlets
 from acmix_edu.acmix import ACmix, refuse_other_layers, refuse_other_stages
 from acmix_edu.checks import odd_kernel, whole_number
 
+Array = torch.Tensor | np.ndarray
 MOST_PIXELS = 128 * 128
 MOST_WINDOW = {"kernel_att": 13, "dilation": 4}  # unless the module has more
 WEIGHTS = {"rate1", "rate2", "fc.weight", "dep_conv.weight"} | {
@@ -41,7 +43,7 @@ class Explorer(anywidget.AnyWidget):
     name = traitlets.Unicode(read_only=True).tag(sync=True)
     start = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, name: str, constants: dict, **state):
+    def __init__(self, name: str, constants: dict, **state: Any):
         super().__init__(**state)
         for trait, value in {"name": name, **constants}.items():
             self.set_trait(trait, value)
@@ -107,7 +109,8 @@ def weights_of(module: ACmix) -> dict[str, torch.Tensor]:
 
 def packed(groups: dict[str, dict[str, torch.Tensor]]) -> tuple[bytes, dict]:
     """Return all tensors as one string of float32, and by group and name where each is in it."""
-    places, parts, first = {}, [], 0
+    places: dict[str, dict[str, list[int]]] = {}
+    parts, first = [], 0
     for group, named in groups.items():
         places[group] = {}
         for name, value in named.items():

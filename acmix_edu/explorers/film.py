@@ -64,7 +64,7 @@ class FilmExplorer(Explorer):
         told = {start: [{name: frame[name] for name in NUMBERS} for frame in frames]
                 for start, frames in films.items()}  # fmt: skip
         clean, noisy = held_out()
-        constants = {"kernels": self._kernels.numpy().tobytes(), "told": told}
+        constants: dict = {"kernels": self._kernels.numpy().tobytes(), "told": told}
         constants |= {"noisy": psnr(noisy, clean)}
         super().__init__("film", constants, moment=moment)
 

@@ -5,7 +5,7 @@ import math
 import traitlets
 
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, one_image, one_of, place
+from acmix_edu.explorers.explorer import Array, Explorer, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 
 WINDOWS = (3, 5, 7, 9, 11, 13)
@@ -51,7 +51,7 @@ class HaloExplorer(Explorer):
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, image=None):
+    def __init__(self, image: Array | None = None):
         image = photograph("flower", 56)[0] if image is None else one_image(image, 3, "as colours")
         _, height, width = image.shape
         self._bounds = {"pixel": (height, width)}

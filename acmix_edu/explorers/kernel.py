@@ -9,7 +9,7 @@ import traitlets
 
 from acmix_edu.depthwise import shift_kernels
 from acmix_edu.examples import photograph
-from acmix_edu.explorers.explorer import Explorer, finite, numbers, one_image, place
+from acmix_edu.explorers.explorer import Array, Explorer, finite, numbers, one_image, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.training.released import trained_acmix
 
@@ -55,9 +55,10 @@ class KernelExplorer(Explorer):
 
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
-    learnt = traitlets.List(read_only=True).tag(sync=True)  # a trained kernel: name, numbers
+    # a trained kernel: name, numbers
+    learnt = traitlets.List(traitlets.Any(), read_only=True).tag(sync=True)
 
-    def __init__(self, image=None, kernel=None):
+    def __init__(self, image: Array | None = None, kernel: Array | None = None):
         self._image = _one_map(photograph("china", 48)[0] if image is None else image)
         height, width = self._image.shape[1:]
         self._bounds = {"pixel": (height, width)}
@@ -83,7 +84,7 @@ class KernelExplorer(Explorer):
         kernel = self.current_kernel()
         if kernel.count_nonzero() != 1 or kernel.sum() != 1:
             return None
-        row, column = divmod(kernel.argmax().item(), len(kernel))
+        row, column = divmod(int(kernel.argmax()), len(kernel))
         return row - len(kernel) // 2, column - len(kernel) // 2
 
     def result(self) -> torch.Tensor:

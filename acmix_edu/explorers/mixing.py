@@ -9,6 +9,7 @@ from acmix_edu.acmix import ACmix
 from acmix_edu.checks import pair, whole_number
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import (
+    Array,
     Explorer,
     finite,
     most_window,
@@ -92,7 +93,14 @@ class MixingExplorer(Explorer):
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(
-        self, module, image, *, head: int = 0, channel: int = 0, pixel=None, more: bool = False
+        self,
+        module: ACmix | dict[str, ACmix],
+        image: Array,
+        *,
+        head: int = 0,
+        channel: int = 0,
+        pixel: tuple[int, int] | None = None,
+        more: bool = False,
     ):
         self._modules = presets(module)
         preset, module = next(iter(self._modules.items()))

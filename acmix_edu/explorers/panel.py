@@ -55,7 +55,9 @@ class SpeedPanel(widgets.VBox):
         cuda = self.device.type == "cuda"
         self.where = torch.cuda.get_device_name() if cuda else "the processor"
         self.controls = _controls(self.channels, self.device)
-        self.module, self.maps, self.results = None, {}, {}
+        self.module: ACmix | None = None
+        self.maps: dict[str, torch.Tensor] = {}
+        self.results: dict = {}
         self.button = widgets.Button(description="Measure", button_style="primary")
         self.progress = widgets.IntProgress(description="Measuring", style=WHOLE)
         self.progress.layout.visibility = "hidden"
@@ -116,7 +118,9 @@ class SpeedPanel(widgets.VBox):
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Mix the two paths and draw channel 0 of all maps."""
+        """Mix the two paths and draw channel 0 of all maps, if there are any."""
+        if self.module is None or not self.maps:
+            return
         from acmix_edu.figures import plt, show_maps  # the other explorers need no matplotlib
 
         self.module.rate1.fill_(self.controls["alpha"].value)
@@ -131,10 +135,9 @@ class SpeedPanel(widgets.VBox):
         self.picture.value = f'<img alt="{text}" style="max-width: 100%" src="{data}">'
 
     def _follow(self, change) -> None:
-        mixes = change.owner in (self.controls["alpha"], self.controls["beta"])
-        if mixes and self.maps:
+        if change.owner in (self.controls["alpha"], self.controls["beta"]):
             self._draw()
-        elif not mixes and self.results:
+        elif self.results:
             self._say("What is shown was measured before this change. Press Measure.")
 
     def _say(self, sentence: str) -> None:
@@ -204,7 +207,9 @@ def _measure(modules: dict[str, ACmix], x: torch.Tensor, progress) -> dict[str, 
     runs = {f"{form}{name}": partial(_once, module, x, name == "both")
             for form, module in modules.items() for name in PASSES}  # fmt: skip
     progress.value, progress.max = 0, len(runs) * (ROUNDS + 1)
-    found, times, began = {}, {name: [] for name in runs}, time.perf_counter()
+    found: dict[str, float] = {}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    began = time.perf_counter()
     for turn in range(ROUNDS + 1):
         for name, run in runs.items():
             if turn:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import traitlets
 
 from acmix_edu.examples import SHARPNESS, colour_features, photograph
-from acmix_edu.explorers.explorer import Explorer, between, one_image, one_of, place
+from acmix_edu.explorers.explorer import Array, Explorer, between, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.fast.border import multiplicity
 
@@ -73,7 +73,7 @@ class ProgramExplorer(Explorer):
     image = traitlets.Bytes(read_only=True).tag(sync=True)
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, image=None):
+    def __init__(self, image: Array | None = None):
         image = photograph("flower", 56)[0] if image is None else one_image(image, 3, "as colours")
         if image.min() < 0 or image.max() > 1:
             raise ValueError(
@@ -91,7 +91,7 @@ class ProgramExplorer(Explorer):
 
     def met(self) -> int:
         """Return how many blocks the program has met: ``step``, or all that it needs."""
-        return min(self.step, self.tallies()["blocks"])
+        return min(self.step, int(self.tallies()["blocks"]))
 
     def tallies(self) -> dict[str, float]:
         """Return the blocks, the logits per useful logit and the keys read, as in the view.

@@ -5,7 +5,7 @@ import torch
 import traitlets
 
 from acmix_edu.examples import photograph, small_map
-from acmix_edu.explorers.explorer import Explorer, between, one_image, one_of, place
+from acmix_edu.explorers.explorer import Array, Explorer, between, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
 from acmix_edu.shift import shift
 
@@ -61,9 +61,9 @@ class ShiftExplorer(Explorer):
     pixel = place().tag(sync=True, state=True)
 
     values = traitlets.Bytes(read_only=True).tag(sync=True)
-    sizes = traitlets.List(read_only=True).tag(sync=True)  # map, [channels, height, width]
+    sizes = traitlets.List(traitlets.Any(), read_only=True).tag(sync=True)  # map, [C, H, W]
 
-    def __init__(self, image=None):
+    def __init__(self, image: Array | None = None):
         self._maps = {"numbers": small_map()[0], "flower": photograph("flower", 32)[0]}
         if image is not None:
             self._maps["own"] = _any_map(image)

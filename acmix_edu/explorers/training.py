@@ -54,7 +54,16 @@ class TrainingExplorer(Explorer):
     runs = traitlets.Dict(read_only=True).tag(sync=True)
     names = traitlets.Dict(read_only=True).tag(sync=True)  # of tasks and arms, in their order
 
-    def __init__(self, runs=None, *, task=None, arm=None, beside=None, epoch=0, inside=False):
+    def __init__(
+        self,
+        runs: dict[str, dict] | None = None,
+        *,
+        task: str | None = None,
+        arm: str | None = None,
+        beside: str | None = None,
+        epoch: int = 0,
+        inside: bool = False,
+    ):
         if runs is None:
             runs = {task: records(task) for task in sorted(TASKS)}
         self._curves = _all_curves(runs)
@@ -113,7 +122,7 @@ def _all_curves(runs) -> dict:
 
 def _curves(record: dict) -> dict:
     """Return, by arm and seed of one task, each quantity over the epochs, [epochs] or by layer."""
-    arms = {}
+    arms: dict[str, list] = {}
     for run in record["runs"]:
         log = run["records"]
         curves = {name: [entry[name] for entry in log] for name in PER_RUN}

@@ -6,6 +6,7 @@ import traitlets
 
 from acmix_edu.examples import photograph
 from acmix_edu.explorers.explorer import (
+    Array,
     Explorer,
     between,
     finite,
@@ -73,7 +74,7 @@ class UnfoldExplorer(Explorer):
     places = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, image=None, kernel=None):
+    def __init__(self, image: Array | None = None, kernel: Array | None = None):
         own = None if kernel is None else _one_kernel(kernel)
         self._image = _picture(image, own)
         channels, height, width = self._image.shape

@@ -10,6 +10,7 @@ import traitlets
 from acmix_edu.acmix import ACmix
 from acmix_edu.examples import colour_features, photograph
 from acmix_edu.explorers.explorer import (
+    Array,
     Explorer,
     between,
     frozen,
@@ -72,7 +73,7 @@ STEPS = (
         "Cut into heads", "q^n, k^n, v^n", "channel n·d + e  =  head n, dimension e",
         {"q_att": HEADS, "k_att": HEADS, "v_att": HEADS},
         ("cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])",
-         "return [f.reshape(cut) for f in (q, k, v)]"), "acmix.ACmix._heads",
+         "return q.reshape(cut), k.reshape(cut), v.reshape(cut)"), "acmix.ACmix._heads",
         "No number changes: the N·d channels get two indices instead of one. These 3N pieces of "
         "d dimensions are what the two paths share.",
     ),
@@ -198,10 +199,10 @@ class WalkExplorer(Explorer):
     weights = traitlets.Bytes(read_only=True).tag(sync=True)
     places = traitlets.Dict(read_only=True).tag(sync=True)  # name: [first, one past the last]
     sizes = traitlets.Dict(read_only=True).tag(sync=True)
-    table = traitlets.List(read_only=True).tag(sync=True)  # the steps, with shapes
+    table = traitlets.List(traitlets.Any(), read_only=True).tag(sync=True)  # the steps, with shapes
     words = traitlets.Dict(read_only=True).tag(sync=True)  # axis: what it counts
 
-    def __init__(self, module=None, image=None):
+    def __init__(self, module: ACmix | None = None, image: Array | None = None):
         self._module = module = frozen(trained_acmix() if module is None else module)
         image = colour_features(photograph("flower", 48)) if image is None else image
         self._image = one_image(image, module.in_planes)
@@ -219,7 +220,7 @@ class WalkExplorer(Explorer):
             "table": _table(module, self._image),
             "words": AXES,
         }
-        start = {"head": min(2, module.head - 1), "channel": min(2, module.head_dim - 1)}
+        start: dict = {"head": min(2, module.head - 1), "channel": min(2, module.head_dim - 1)}
         start |= {"pixel": (height // 4, width // 4), "offset": (0, 2 * module.dilation)}
         super().__init__("walk", constants, **start)
 

@@ -13,7 +13,11 @@ from acmix_edu.checks import odd_kernel, whole_number
 
 
 def multiplicity(
-    size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None
+    size: int,
+    kernel_size: int,
+    stride: int = 1,
+    dilation: int = 1,
+    device: torch.types.Device = None,
 ) -> torch.Tensor:
     r"""Count how often each key of a line appears in the reflected window of each query.
 

@@ -66,7 +66,7 @@ def passes(trial, size: int, dtype: torch.dtype, device: torch.device) -> bool:
 def _passes(trial, size, dtype, device, tf32) -> bool:
     """Let the kernel compute once, forward and backward; whatever goes wrong is a warning."""
     try:
-        error = disagreement(*trial(size), dtype, device)
+        error = disagreement(trial, size, dtype, device)
         allowed = max(TOLERANCE[dtype], 1e-2 if tf32 else 0)
         problem = None if error <= allowed else f"it is wrong by {error:.1e} of the largest number"
     except Exception as failure:  # of any kind: a compiler, a driver or a launch
@@ -81,11 +81,12 @@ def _passes(trial, size, dtype, device, tf32) -> bool:
     return problem is None
 
 
-def disagreement(kernel, definition, shapes, rest, dtype, device) -> float:
+def disagreement(trial, size: int, dtype: torch.dtype, device: torch.device) -> float:
     """Return by how much the kernel's output and gradients are wrong, at most.
 
     The unit is the largest number of each. The definition is computed in float64 on the CPU.
     """
+    kernel, definition, shapes, rest = trial(size)
     with _disable_current_modes(), torch.inference_mode(False), torch.enable_grad():
         draw = torch.Generator().manual_seed(0)  # leaves the user's random numbers alone
         drawn = [torch.randn(shape, generator=draw).to(dtype) for shape in shapes]

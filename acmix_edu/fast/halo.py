@@ -36,7 +36,13 @@ class Tiles(NamedTuple):
     home: tuple[torch.Tensor, torch.Tensor]  # [⌈H/s⌉] each: tile and place of every output pixel
 
 
-def tiles(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, device=None) -> Tiles:
+def tiles(
+    size: int,
+    kernel_size: int,
+    stride: int = 1,
+    dilation: int = 1,
+    device: torch.types.Device = None,
+) -> Tiles:
     """Cut one side of the map into tiles.
 
     With a dilation D, pixels whose distance is not a multiple of D share only reflected keys. A
@@ -99,7 +105,7 @@ def _in_tiles(q, k, v, kernel_size: int, stride: int, dilation: int) -> torch.Te
     """As :func:`halo_attention`, without its checks."""
     if _has_slow_gradients(q, k, v):
         with torch.autocast("cpu", enabled=False):
-            maps = (f.float() for f in (q, k, v))
+            maps = q.float(), k.float(), v.float()
             out = _in_tiles(*maps, kernel_size, stride, dilation)
         return out.to(cast_to(q))
     height, width = q.shape[-2:]
@@ -133,7 +139,7 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
     """Attend within every tile, ``[images, tiles, tokens, d]``, in parts if there are too many."""
     for dim in (0, 1):
         if is_known(q.shape[dim]) and q.shape[dim] > MOST:
-            parts = zip(*(f.split(MOST, dim) for f in (q, k, v)), strict=True)
+            parts = zip(q.split(MOST, dim), k.split(MOST, dim), v.split(MOST, dim), strict=True)
             return torch.cat([_attend(*part, bias) for part in parts], dim)
     if forward_ad._current_level >= 0:  # PyTorch's attention has no rule for it
         return torch.softmax(q / math.sqrt(q.shape[-1]) @ k.mT + bias, -1) @ v

@@ -40,7 +40,7 @@ from acmix_edu.fast.triton_base import (
 TILE, LARGEST = (2, 8), 16  # rows and columns of a tile; the longest side of a block
 MOST_FEATURES = 256
 ROOMY = (8, 0), (9, 0), (10, 0), (10, 3)  # 163 KB of shared memory or more; others may have 99
-KEPT = {}  # tables, never thrown away: a CUDA graph knows only their addresses
+KEPT: dict[tuple, torch.Tensor] = {}  # never thrown away: a CUDA graph knows only their addresses
 
 
 @kernel
@@ -528,9 +528,7 @@ def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
     q = q if stride == 1 else q[..., ::stride, ::stride]
     maps = (_five_dimensions(f.to(dtype)) for f in (q, k, v))
     window = [kernel_size, stride, dilation]
-    held = None, None
-    if torch.compiler.is_compiling():
-        held = tables(log_table, k, *window)
+    held = tables(log_table, k, *window) if torch.compiler.is_compiling() else [None, None]
     run = torch.ops.acmix_edu.local_attention.default
     return run(*maps, *window, *held)[0].reshape(q.shape)
 

@@ -56,6 +56,7 @@ def _driver_failure() -> str | None:
         reason = f"Triton cannot start kernels here: {found}."
         warnings.warn(f"{reason} ACmix is slower without them.", stacklevel=2)
         return reason
+    return None
 
 
 def cast_to(f: torch.Tensor) -> torch.dtype:

@@ -80,7 +80,7 @@ def check_files(options: dict) -> None:
             )
         files["the .json beside --export"] = weights.with_suffix(".json")
         library()
-    owners = {}
+    owners: dict[Path, str] = {}
     for option, file in files.items():
         _check_file(option, file)
         if (other := owners.setdefault(file.resolve(), option)) != option:

@@ -6,6 +6,7 @@ test.
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,8 +183,8 @@ def cifar10(path: Path) -> Data:
         return raw.reshape(-1, 3073)
 
     def split(raw: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        raw = torch.from_numpy(raw)
-        return raw[:, 1:].reshape(-1, 3, SIZE, SIZE).float() / 255, raw[:, 0].long()
+        rows = torch.from_numpy(raw)
+        return rows[:, 1:].reshape(-1, 3, SIZE, SIZE).float() / 255, rows[:, 0].long()
 
     train = np.concatenate([read(f"data_batch_{n}.bin") for n in range(1, 6)])
     return Data(*split(train), *split(read("test_batch.bin")), CIFAR)
@@ -221,4 +222,6 @@ def folder(path: Path) -> Data:
     return Data(*read("train", classes), *read("test", classes), classes)
 
 
-SOURCES = {f.__name__: f for f in (texture, match, mixture, digits, rotation, cifar10, folder)}
+SOURCES: dict[str, Callable[..., Data]] = {
+    f.__name__: f for f in (texture, match, mixture, digits, rotation, cifar10, folder)
+}

@@ -138,11 +138,11 @@ def _scaled(features: torch.Tensor) -> torch.Tensor:
 def fold(denoiser: nn.Sequential) -> nn.Sequential:
     """Return a copy whose projections do the scaling, with the same result on plain features."""
     folded = copy.deepcopy(denoiser)
-    operator = folded.operator
     with torch.no_grad():
-        for conv in (operator.conv1, operator.conv2, operator.conv3):
-            conv.weight *= GAIN
-            conv.bias -= conv.weight[:, :, 0, 0] @ conv.weight.new_tensor(CENTRE)
+        for conv in ("operator.conv1", "operator.conv2", "operator.conv3"):
+            weight, bias = map(folded.get_parameter, (f"{conv}.weight", f"{conv}.bias"))
+            weight.mul_(GAIN)
+            bias.sub_(weight[:, :, 0, 0] @ weight.new_tensor(CENTRE))
     return folded
 
 
@@ -175,7 +175,8 @@ def train_denoiser(
     asked = [p for name, p in denoiser.named_parameters()
              if name.startswith(("operator.conv1", "operator.conv2"))]  # fmt: skip
     rest = [p for p in denoiser.parameters() if all(p is not q for q in asked)]
-    optimizer = torch.optim.Adam([{"params": asked, "lr": 5 * rate}, {"params": rest}], rate)
+    groups: list[dict] = [{"params": asked, "lr": 5 * rate}, {"params": rest}]
+    optimizer = torch.optim.Adam(groups, rate)
     falling = LambdaLR(optimizer, lambda n: (1 + math.cos(math.pi * n / steps)) / 2)
     watch(0, denoiser, math.nan)
     for step in range(1, steps + 1):
@@ -223,7 +224,9 @@ class _Camera:
 
     def __init__(self, steps: int = STEPS):
         self.moments = [round(steps * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)]
-        self.losses, self.records, self.states = [], [], []
+        self.losses: list[float] = []
+        self.records: list[dict] = []
+        self.states: list[dict[str, torch.Tensor]] = []
 
     def __call__(self, step: int, denoiser: nn.Sequential, loss: float) -> None:
         self.losses.append(loss)
@@ -268,9 +271,11 @@ def to_train(compared: list[dict]) -> Iterator[tuple[str, float, int]]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
-    cameras, runs, compared = {arm: _Camera() for arm in FILMED}, [], []
+    cameras = {arm: _Camera() for arm in FILMED}
+    runs: list[dict] = []
+    compared: list[dict] = []
     for arm, rate, seed in to_train(compared):
-        watch = {"watch": cameras[arm]} if arm in FILMED and (rate, seed) == (RATE, 0) else {}
+        watch: dict = {"watch": cameras[arm]} if arm in FILMED and (rate, seed) == (RATE, 0) else {}
         denoiser = train_denoiser(arm, seed, rate, **watch)
         compared.append({"arm": arm, "rate": rate, "seed": seed,
                          "known": mean_psnr(denoiser, trials(held=False)),

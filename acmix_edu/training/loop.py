@@ -40,7 +40,7 @@ class Plan:
     lr: float = 4e-3
     amp: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         keep = functools.partial(object.__setattr__, self)  # frozen
         keep("path", None if self.path is None else os.fspath(self.path))
         keep("epochs", whole_number("epochs", self.epochs, 0))
@@ -94,7 +94,7 @@ def train(
     run = _Run(plan, data, rank, world, device)
     records = run.restore(Path(checkpoint)) if checkpoint else []
     for epoch in range(len(records), plan.epochs + 1):
-        record = {"epoch": epoch, "loss": None, "train_accuracy": None}
+        record: dict = {"epoch": epoch, "loss": None, "train_accuracy": None}
         if epoch:
             record |= run.epoch(epoch)
         record |= {"test_accuracy": run.test(), "layers": run.observe()}
@@ -124,7 +124,7 @@ class _Run:
     def __init__(self, plan: Plan, data: Data, rank: int, world: int, device: torch.device):
         self.plan, self.data, self.rank, self.world, self.device = plan, data, rank, world, device
         self.network = Network(plan.arm, len(data.classes), plan.seed).to(device)
-        self.model = self.network
+        self.model: torch.nn.Module = self.network
         if dist.is_initialized():
             self.model = DistributedDataParallel(self.network)
         learned = [p for p in self.network.parameters() if p.requires_grad]
@@ -132,7 +132,7 @@ class _Run:
         half = torch.bfloat16
         if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
             half = torch.float16
-        self.autocast = contextlib.nullcontext
+        self.autocast: Callable = contextlib.nullcontext
         if plan.amp:
             self.autocast = lambda: torch.autocast(device.type, half)
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.amp and half == torch.float16)
@@ -235,7 +235,7 @@ def _read(file: Path, device: torch.device) -> dict:
     return state
 
 
-def write_whole(file: Path, write: Callable[[Path], None]) -> None:
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, then rename it: nobody ever sees half a file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:

@@ -1,5 +1,7 @@
 """A small network in which one thing changes: the operator that looks at the neighbours."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -18,7 +20,8 @@ class OnePath(ACmix):
     def __init__(self, before: int, planes: int, window: int, path: str):
         super().__init__(before, planes, kernel_att=window, head=HEADS)
         self.path = path
-        off, unused = self.rate1, [self.conv_p]
+        off = self.rate1
+        unused: list[nn.Module] = [self.conv_p]
         if path == "attention":
             off, unused = self.rate2, [self.fc, self.dep_conv]
         off.data.zero_()
@@ -58,7 +61,7 @@ def _mixed(alpha: float = 0.5, beta: float = 0.5, lost: bool = False, held: tupl
     return make
 
 
-ARMS = {
+ARMS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "conv3x3": lambda before, planes, window: nn.Conv2d(before, planes, 3, padding=1),
     "attention": lambda before, planes, window: OnePath(before, planes, window, "attention"),
     "convolution": lambda before, planes, window: OnePath(before, planes, window, "convolution"),
@@ -130,7 +133,7 @@ class Network(nn.Module):
             self.stages = nn.ModuleList()
             before = WIDTHS[0]
             for planes, window in zip(WIDTHS, WINDOWS, strict=True):
-                reduce = nn.Identity()
+                reduce: nn.Module = nn.Identity()
                 if planes != before:
                     reduce = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, planes, 1))
                 block = Block(planes, arms[arm](planes, planes, window))
@@ -157,7 +160,8 @@ class Network(nn.Module):
         """
         layers = []
         x = self.stem(4 * x - 2)
-        for reduce, block in self.stages:
+        for stage in self.stages:
+            reduce, block = stage.children()
             x = reduce(x)
             if isinstance(block.operator, ACmix):
                 layers.append(observe(block.operator, x))

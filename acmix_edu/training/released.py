@@ -47,6 +47,15 @@ def write(file: Path, module: nn.Module, about: dict, rest: dict) -> None:
     write_whole(file.with_suffix(".json"), write_both)
 
 
+class Denoiser(nn.Sequential):
+    """An ACmix, ``operator``, and a 1×1 convolution to the three colours, ``head``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operator = ACmix(4, 16, kernel_att=7, head=4)
+        self.head = nn.Conv2d(16, 3, 1)
+
+
 def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:
     """Return a trained network that comes with the package, in evaluation mode.
 
@@ -66,7 +75,7 @@ def released(name: str = "digits", weights: Path = WEIGHTS) -> Network:
     return network.eval()
 
 
-def trained_denoiser() -> nn.Sequential:
+def trained_denoiser() -> Denoiser:
     """Return the network of :mod:`acmix_edu.training.denoise`, trained, in evaluation mode.
 
     It takes :func:`acmix_edu.examples.colour_features` of a noisy picture and returns the picture
@@ -75,16 +84,14 @@ def trained_denoiser() -> nn.Sequential:
     return denoiser_of(read(WEIGHTS / "denoise.safetensors")[1])
 
 
-def denoiser_of(state: dict[str, torch.Tensor]) -> nn.Sequential:
+def denoiser_of(state: dict[str, torch.Tensor]) -> Denoiser:
     """Return the denoiser with these weights, "operator.…" and "head.…", in evaluation mode.
 
     Example:
         >>> denoiser_of(film()[0]["state"]).operator.rate1.item()  # before training
         0.5
     """
-    denoiser = nn.Sequential()
-    denoiser.add_module("operator", ACmix(4, 16, kernel_att=7, head=4))
-    denoiser.add_module("head", nn.Conv2d(16, 3, 1))
+    denoiser = Denoiser()
     denoiser.load_state_dict(state)
     return denoiser.eval()
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from acmix_edu.training.data import load
+from acmix_edu.training.data import Data, load
 from acmix_edu.training.loop import Plan, train, write_whole
 from acmix_edu.training.network import ARMS, CONTROLS, MIXING, WIDTHS, WINDOWS
 from acmix_edu.training.released import command
@@ -54,7 +54,7 @@ TASKS = tuple(name for name, series in SERIES.items() if name == series.task)
 RECORDS = Path(__file__).parent / "records"
 
 
-def run(series: Series, arm: str, seed: int, data) -> dict:
+def run(series: Series, arm: str, seed: int, data: Data) -> dict:
     """Train once; return the records, the command and the time that the processor took."""
     plan = Plan(data=series.task, arm=arm, epochs=series.epochs, seed=seed, lr=series.lr)
     started = time.process_time()
@@ -76,9 +76,11 @@ def run_series(record: str, seed: int) -> None:
     """Make those runs with this seed that the file of a record does not hold."""
     series, file = SERIES[record], RECORDS / f"{record}.json"
     data = load(series.task)
-    result = {"task": series.task, "train": len(data.train_y), "test": len(data.test_y),
-              "classes": data.classes, "widths": WIDTHS, "windows": WINDOWS,
-              "torch": torch.__version__, "machine": platform.machine(), "runs": []}  # fmt: skip
+    result: dict = {
+        "task": series.task, "train": len(data.train_y), "test": len(data.test_y),
+        "classes": data.classes, "widths": WIDTHS, "windows": WINDOWS,
+        "torch": torch.__version__, "machine": platform.machine(), "runs": [],
+    }  # fmt: skip
     if file.exists():
         result["runs"] = json.loads(file.read_text(encoding="utf-8"))["runs"]
     done = [r["arm"] for r in result["runs"] if r["seed"] == seed]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 BOX = re.compile(r"^> \*\*Predict\.\*\*.*\n>\n> \*([^*\n]+)\*\Z", re.DOTALL | re.MULTILINE)
+IN_WORDS = "<details>\n<summary>The answer in words</summary>\n"  # below a folded answer of code
 
 
 def predictions(cells: list[dict]) -> Iterator[tuple[list[str], int, dict, list[str]]]:
@@ -17,9 +18,10 @@ def predictions(cells: list[dict]) -> Iterator[tuple[list[str], int, dict, list[
 
 
 def count_folds(cell: dict) -> int:
-    """Not those of code that no one is asked about."""
+    """Not those of code that no one is asked about, nor words that the page puts into another."""
     if cell["cell_type"] == "markdown":
-        return "".join(cell["source"]).count("<details>")
+        source = "".join(cell["source"])
+        return source.count("<details>") - source.startswith(IN_WORDS)
     return bool({"hide-cell", "hide-output"} & set(cell["metadata"].get("tags", [])))
 
 
@@ -28,6 +30,6 @@ def true_ones(options: list[str], cells: list[dict]) -> list[str]:
     if cells[0]["cell_type"] == "markdown":
         text = "".join(cells[0]["source"]).partition("</summary>")[2]
     else:
-        text = "".join(cells[1]["source"]) if cells[1]["cell_type"] == "markdown" else ""
+        text = "".join(cells[1]["source"]).removeprefix(IN_WORDS)
     text = re.sub("[*`]", "", text).strip()
     return [o for o in options if re.match(re.escape(o) + "[.,:;]", text, re.IGNORECASE)]

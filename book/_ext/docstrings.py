@@ -8,6 +8,7 @@ import textwrap
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.util import inspect
 
 VERBATIM = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.reference,
             addnodes.desc_signature, addnodes.pending_xref)  # fmt: skip
@@ -18,8 +19,17 @@ MARKED = re.compile(
 
 
 def setup(app):
+    app.connect("autodoc-process-signature", of_init)
     app.connect("autodoc-process-docstring", convert)
     app.connect("doctree-read", mark)
+
+
+def of_init(app, what, name, obj, options, signature, returned):
+    """Show an explorer's own arguments, not the (*args, **kwargs) of a trait-bearing class."""
+    if what == "class" and signature and signature.startswith("(*args"):
+        own = inspect.signature(obj.__init__, bound_method=True)
+        how = {"show_return_annotation": False, "unqualified_typehints": True}
+        return inspect.stringify_signature(own, **how), returned
 
 
 def convert(app, what, name, obj, options, lines):

@@ -40,13 +40,22 @@ def drop_thebe(app, config):
 
 
 def keep_answers_closed(app, doctree):
-    """Put the paragraph after a closed answer in with it: it speaks of what the answer shows."""
+    """Put what tells a closed answer in words, which notebooks fold below it, in with it."""
     for cell in list(doctree.findall(nodes.container)):
-        after = cell.next_node(descend=False, siblings=True)
-        if cell.get("prompt_show") == "Show the answer" and isinstance(after, nodes.paragraph):
-            after.parent.remove(after)
+        if cell.get("prompt_show") == "Show the answer":
+            begin, *words, end = through(cell.next_node(descend=False, siblings=True))
             folded = cell if cell["hide_mode"] == "all" else cell[-1]  # all of it, or its output
-            folded.append(after)
+            for node in (begin, *words, end):
+                node.parent.remove(node)
+            folded.extend(words)
+
+
+def through(fold: nodes.raw) -> list[nodes.Node]:
+    """Return the nodes of a ``<details>`` in the text, from its first tag to its last."""
+    assert "<summary>The answer in words</summary>" in fold.astext(), fold.astext()
+    siblings = fold.parent[fold.parent.index(fold) :]
+    last = next(n for n, node in enumerate(siblings) if "</details>" in node.astext())
+    return siblings[: last + 1]
 
 
 def show_explorers_first(app, doctree, docname):

@@ -12,16 +12,13 @@ EXPANSION = 4
 WIDTHS = (64, 128, 256, 512)
 
 
-def conv3x3(planes: int, stride: int = 1) -> nn.Conv2d:
-    """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias.
-
-    The second number is the stride, because input and output have the same number of channels.
-    """
+def conv3x3(planes: int, *, stride: int = 1) -> nn.Conv2d:
+    """Return the convolution of a plain bottleneck: 3×3, planes → planes, no bias."""
     planes, stride = whole_number("planes", planes), whole_number("stride", stride)
     return nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
 
 
-def acmix3x3(planes: int, stride: int = 1) -> ACmix:
+def acmix3x3(planes: int, *, stride: int = 1) -> ACmix:
     """Return the ACmix that takes its place: window 7, 4 heads, shift kernels 3×3."""
     return ACmix(planes, planes, kernel_att=7, head=4, kernel_conv=3, stride=stride)
 
@@ -33,7 +30,7 @@ class Bottleneck(nn.Module):
         in_planes: input channels.
         planes: width inside; the output has 4·planes channels.
         stride: of the spatial operator and of the shortcut.
-        operator: makes the spatial operator from (planes, stride).
+        operator: makes the spatial operator; it is called as ``operator(planes, stride=stride)``.
 
     Shape:
         ``[B, in_planes, H, W]`` → ``[B, 4·planes, ⌈H/s⌉, ⌈W/s⌉]``. The shortcut is the identity
@@ -49,20 +46,20 @@ class Bottleneck(nn.Module):
         in_planes: int,
         planes: int,
         stride: int = 1,
-        operator: Callable[[int, int], nn.Module] = acmix3x3,
+        operator: Callable[..., nn.Module] = acmix3x3,
     ):
         super().__init__()
         in_planes = whole_number("in_planes", in_planes)
         planes, stride = whole_number("planes", planes), whole_number("stride", stride)
         if not callable(operator):
             raise TypeError(
-                "operator must be a function that makes a module from (planes, stride), but a "
+                "operator must make a module, called as operator(planes, stride=stride), but a "
                 f"{type(operator).__name__} came; pass acmix3x3 or conv3x3."
             )
         out_planes = EXPANSION * planes
         self.conv1 = nn.Conv2d(in_planes, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = operator(planes, stride)
+        self.conv2 = operator(planes, stride=stride)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, out_planes, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_planes)
@@ -92,7 +89,7 @@ class ResNet(nn.Module):
     Args:
         layers: the number of blocks in each of the four layers.
         num_classes: outputs of the linear layer.
-        operator: makes the spatial operator of a block from (planes, stride): ``acmix3x3``, or
+        operator: makes the spatial operator of a block, as in :class:`Bottleneck`: ``acmix3x3``, or
             ``conv3x3`` for the plain network.
 
     Shape:
@@ -117,7 +114,7 @@ class ResNet(nn.Module):
         self,
         layers: list[int] | tuple[int, ...],
         num_classes: int = 1000,
-        operator: Callable[[int, int], nn.Module] = acmix3x3,
+        operator: Callable[..., nn.Module] = acmix3x3,
     ):
         super().__init__()
         if not isinstance(layers, list | tuple) or len(layers) != 4:

@@ -126,7 +126,7 @@ def test_every_parameter_of_a_network_trains():
         (lambda: Bottleneck(4, 4, stride=0), "stride must be at least 1"),
         (lambda: Bottleneck(4, 0), "planes must be at least 1"),
         (lambda: conv3x3(-1), "planes must be at least 1"),
-        (lambda: conv3x3(1, 0), "stride must be at least 1"),
+        (lambda: conv3x3(1, stride=0), "stride must be at least 1"),
         (lambda: ResNet([1, 1, 0, 1]), r"layers\[2\] must be at least 1"),
         (lambda: ResNet([1, 1, 1, 1], num_classes=0), "num_classes must be at least 1"),
     ],
@@ -140,8 +140,9 @@ def test_bad_input_is_named(call, says):
     ("call", "says"),
     [
         (lambda: Bottleneck(4.0, 4), "in_planes must be a whole number"),
-        (lambda: Bottleneck(4, 4, operator=None), "operator must be a function.*NoneType"),
-        (lambda: ResNet([1, 1, 1, 1], operator="conv"), "operator must be a function.*str"),
+        (lambda: Bottleneck(4, 4, operator=None), "operator must make a module.*NoneType"),
+        (lambda: ResNet([1, 1, 1, 1], operator="conv"), "operator must make a module.*str"),
+        (lambda: conv3x3(64, 128), "positional argument"),  # not 128 outputs, nor a stride of 128
     ],
 )
 def test_bad_types_are_named(call, says):

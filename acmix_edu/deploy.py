@@ -183,7 +183,7 @@ def deploy(
         return DeployedACmix(module, size, convolution) if isinstance(module, ACmix) else None
 
     if not swap(model, make):
-        raise ValueError("model contains no ACmix; there is nothing to deploy.")
+        raise ValueError("model contains no ACmix that is not deployed already.")
     return model.eval()
 
 

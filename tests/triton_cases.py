@@ -512,9 +512,12 @@ def test_a_trial_is_the_same_wherever_it_is_held():
     trial = _attention_trial, 1, torch.float32, CPU
     expected, state = choice.disagreement(*trial), torch.get_rng_state()
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), torch.autocast("cpu", torch.float16), FakeTensorMode(), counter:
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(kept.append, lambda f: f)  # a checkpoint
+    fake, half = FakeTensorMode(), torch.autocast("cpu", torch.float16)
+    with torch.inference_mode(), half, fake, counter, hooks, torch.device("meta"):
         assert choice.disagreement(*trial) == expected
-    assert counter.get_total_flops() == 0
+    assert counter.get_total_flops() == 0 and kept == []
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -2,9 +2,9 @@
 
 import functools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from acmix_edu.fast.triton_base import (
     assume_constant_result,
@@ -84,23 +84,28 @@ def _passes(trial, size, dtype, device, tf32) -> bool:
 def disagreement(trial, size: int, dtype: torch.dtype, device: torch.device) -> float:
     """Return by how much the kernel's output and gradients are wrong, at most.
 
-    The unit is the largest number of each. The definition is computed in float64 on the CPU.
+    The unit is the largest number of each. The definition is computed in float64 on the CPU. All
+    this is done in a thread of its own, which knows nothing of the user's modes: autocast,
+    inference mode, checkpointing, fake tensors.
     """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_disagreement, trial, size, dtype, device).result()
+
+
+def _disagreement(trial, size, dtype, device) -> float:
     kernel, definition, shapes, rest = trial(size)
-    with _disable_current_modes(), torch.inference_mode(False), torch.enable_grad():
-        draw = torch.Generator().manual_seed(0)  # leaves the user's random numbers alone
-        drawn = [torch.randn(shape, generator=draw).to(dtype) for shape in shapes]
-        found = _values(kernel, [f.to(device) for f in drawn], rest)
-        exact = _values(definition, [f.double() for f in drawn], rest)
-        errors = [(f.cpu() - e).abs().max() / e.abs().max()
-                  for f, e in zip(found, exact, strict=True)]  # fmt: skip
-        return torch.stack(errors).max().item()  # NaN if one is
+    draw = torch.Generator().manual_seed(0)  # leaves the user's random numbers alone
+    drawn = [torch.randn(shape, generator=draw).to(dtype) for shape in shapes]
+    found = _values(kernel, [f.to(device) for f in drawn], rest)
+    exact = _values(definition, [f.double() for f in drawn], rest)
+    errors = [(f.cpu() - e).abs().max() / e.abs().max()
+              for f, e in zip(found, exact, strict=True)]  # fmt: skip
+    return torch.stack(errors).max().item()  # NaN if one is
 
 
 def _values(form, tensors, rest) -> list[torch.Tensor]:
-    """Return the output and all gradients, as they are without autocast."""
+    """Return the output and all gradients."""
     tensors = [f.requires_grad_() for f in tensors]
-    with torch.autocast(tensors[0].device.type, enabled=False):
-        out = form(*tensors, *rest)
-        weight = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out)
-        return [f.detach().double() for f in (out, *torch.autograd.grad(out, tensors, weight))]
+    out = form(*tensors, *rest)
+    weight = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out)
+    return [f.detach().double() for f in (out, *torch.autograd.grad(out, tensors, weight))]

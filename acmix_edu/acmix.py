@@ -55,8 +55,8 @@ class ACmix(nn.Module):
     Args:
         in_planes: input channels. The arguments have the order of the published module: unlike in
             ``nn.Conv2d``, the third number is not the kernel size and the fourth not the stride, so
-            pass them by name. What ``nn.Conv2d`` would take for a 3×3 convolution is built, with a
-            UserWarning.
+            pass them by name. The five numbers of a 3×3 ``nn.Conv2d`` with padding 1 are built,
+            with a UserWarning; fewer of them without.
         out_planes: output channels, divisible by ``head``.
         kernel_att: k_a, odd, the side of the attention window.
         head: N, the number of heads and of groups of shift kernels.
@@ -308,9 +308,10 @@ class ACmix(nn.Module):
     def effective_kernels(self, x: torch.Tensor, i: int, j: int) -> dict[str, torch.Tensor]:
         r"""Return what each path does at one output pixel, as a kernel over its neighbours.
 
-        Both paths compute $g_{ij} = \sum_o W_o(i,j)\, x_{ij+o}$ plus a bias. The convolution path's
-        W_o is the same at every pixel; the attention path's, a_o(i,j)·W_v, follows the content.
-        Beyond the border x is the reflected map for attention and zero for convolution.
+        Both paths compute $g_{ij} = \sum_o W_o(i,j)\, x_{s(i,j)+o}$ plus a bias, at stride s. The
+        convolution path's W_o is the same at every pixel; the attention path's, a_o(i,j)·W_v,
+        follows the content. Beyond the border x is the reflected map for attention and zero for
+        convolution.
 
         Args:
             x: one image, ``[1, in_planes, H, W]``.

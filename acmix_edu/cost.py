@@ -233,7 +233,7 @@ def model_cost(
 
 def _recorder(name: str, costs: dict[str, Cost]):
     def record(module, inputs, named, output):
-        cost = _module_cost(module, output, *inputs, *named.values())
+        cost = _module_cost(module, (*inputs, *named.values())[0], output)
         if name in costs:  # it runs again: its parameters are counted already
             cost = costs[name] + replace(cost, parameters=0)
         costs[name] = cost
@@ -241,7 +241,7 @@ def _recorder(name: str, costs: dict[str, Cost]):
     return record
 
 
-def _module_cost(module: ACmix | COUNTED, y: torch.Tensor, x: torch.Tensor) -> Cost:
+def _module_cost(module: ACmix | COUNTED, x: torch.Tensor, y: torch.Tensor) -> Cost:
     if isinstance(module, ACmix):
         return total(
             acmix_cost(

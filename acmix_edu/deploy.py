@@ -87,7 +87,10 @@ class DeployedACmix(nn.Module):
                 f"{convolution!r} came."
             )
         module = copied(module).eval()  # in training, spectral norm changes with each use
-        if any(is_hooked(getattr(module, name)) for name in LAYERS):
+        layers = [getattr(module, name) for name in LAYERS]
+        for layer in layers:
+            layer._forward_hooks.clear()  # they see outputs, and those here mean nothing
+        if any(map(is_hooked, layers)):
             with torch.no_grad():  # pruning computes its weights when a layer is called
                 ACmix.explain(module, module.rate1.new_zeros(1, module.in_planes, 1, 1))
         self.convolution = convolution

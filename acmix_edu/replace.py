@@ -59,9 +59,11 @@ def replace_conv3x3(
     A convolution can be replaced if it is an ``nn.Conv2d`` without a forward of its own, with a 3×3
     kernel, zero padding 1, dilation 1, groups 1, one stride for both axes, and output channels
     divisible by the number of heads. The new module has its channels, stride, dtype, device and
-    mode, but new weights: train it. The convolution's bias is dropped, because the values'
-    projection has one. Hooks, parametrizations and attributes that others put on the convolution
-    are dropped, too. Code that reads the convolution's weight or sizes no longer finds them.
+    mode, but new weights, which require gradients: train it, and make the optimizer and DDP
+    afterwards, because one made before does not know them. The convolution's bias is dropped,
+    because the values' projection has one. Hooks, parametrizations and attributes that others put
+    on the convolution are dropped, too. Code that reads the convolution's weight or sizes no longer
+    finds them.
 
     Args:
         model: any network. It keeps its class; its convolutions change.

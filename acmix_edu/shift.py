@@ -31,14 +31,14 @@ def shift(f: torch.Tensor, di: int, dj: int, size: tuple[int, int] | None = None
         f: ``[..., H, W]``.
         di: rows, the paper's Δx; positive moves the picture up.
         dj: columns, the paper's Δy; positive moves the picture to the left.
-        size: (H', W') of the result; f's own size when left out.
+        size: (H', W') of the result, or one number for both; f's own size when left out.
 
     Returns:
         ``[..., H', W']``.
 
     Raises:
         TypeError: f is not a floating-point tensor, or a displacement or a side is not an int.
-        ValueError: f has fewer than two dimensions, or size is not a pair or is negative.
+        ValueError: f has fewer than two dimensions, or size is negative or not one or two numbers.
 
     Example:
         >>> shift(torch.tensor([[1., 2., 3.]]), 0, 1)

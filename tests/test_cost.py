@@ -127,6 +127,23 @@ def test_a_model_that_is_an_acmix_is_counted_once():
     assert total(model_cost(torch.nn.Sequential(module), 9, 7)) == total(model_cost(module, 9, 7))
 
 
+def test_a_layer_with_a_second_argument_is_counted():
+    class Masked(torch.nn.Conv2d):  # as partial convolutions have
+        def forward(self, x, mask):
+            return super().forward(x * mask)
+
+    class Around(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Masked(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.inner(x, mask=torch.ones_like(x))
+
+    plain = total(model_cost(torch.nn.Conv2d(3, 4, 3, padding=1), 5, 7))
+    assert total(model_cost(Around(), 5, 7)) == plain
+
+
 def test_batch_norm_writes_its_map():
     assert model_cost(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), 5, 7)["0"] == Cost(6, 0, 105)
 

@@ -175,12 +175,14 @@ def test_the_kernels_pass_their_trials(dtype, precision, cuda, request):
     request.addfinalizer(lambda: torch.set_float32_matmul_precision("highest"))
     torch.set_float32_matmul_precision(precision)
     most = triton_attention.MOST_FEATURES // (1 if triton_base.capability(cuda) >= (8, 0) else 2)
-    for trial, sizes in (
-        (_attention_trial, (1, 16, 32, 64, most)),
-        (_convolution_trial, (1, 4, triton_convolution.MOST_HEADS)),
-    ):
-        for size in sizes:
-            assert choice.passes(trial, size, dtype, cuda)
+    trials = [
+        (_attention_trial, (d, 7, stride, 1)) for d in (12, 16, 64, most) for stride in (1, 2)
+    ]
+    heads = 1, 4, triton_convolution.MOST_HEADS
+    trials += [(_convolution_trial, (n, 3, stride)) for n in heads for stride in (1, 2)]
+    for trial, sizes in trials:
+        for channels_last in (False, True):
+            assert choice.passes(trial, sizes, channels_last, dtype, cuda)
 
 
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])

@@ -193,22 +193,45 @@ def refused(*maps):
         (wrong, r"wrong by 1\.0e-03 of the largest number"),
         (without_a_gradient, r"wrong by 1\.0e\+00 of"),
         (not_a_number, "wrong by nan of"),
-        (refused, r"size 4\): out of resource: shared memory\. PyTorch's own"),
+        (refused, r"\(4, 3, 1, 1\)\): out of resource: shared memory\. PyTorch's own"),
     ],
 )
 def test_a_kernel_that_fails_its_trial_is_not_used(kernel, problem, monkeypatch):
     """On a GPU that computes something else than the compiler meant, or does not start."""
 
-    def attention_trial(size):
-        return kernel, *fast._attention_trial(size)[1:]
+    def attention_trial(*sizes):
+        return kernel, *fast._attention_trial(*sizes)[1:]
 
-    trial = attention_trial, 4, torch.float32, torch.device("cpu")
+    trial = attention_trial, (4, 3, 1, 1), False, torch.float32, torch.device("cpu")
     if problem is None:
         assert choice.passes(*trial)
     else:
         with pytest.warns(UserWarning, match="failed its attention trial on cpu.*" + problem):
             assert not choice.passes(*trial)
         assert not choice.passes(*trial)  # it is not tried again, and nothing more is said
+
+
+def test_a_trial_that_runs_out_of_memory_says_nothing_of_the_kernel():
+    tries = []
+
+    def attention_trial(*sizes):
+        tries.append(sizes)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trial = attention_trial, (4, 3, 1, 1), False, torch.float32, torch.device("cpu")
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            choice.passes(*trial)
+    assert len(tries) == 2
+
+
+def test_no_trial_is_held_in_a_backward_pass(monkeypatch):
+    """The thread of a CUDA device would wait for the trial, and the trial for this thread."""
+    monkeypatch.setattr(choice, "_passes", lambda *_: False)
+    found, x = [], torch.ones(1, requires_grad=True)
+    x.register_hook(lambda _: found.append(choice.passes(None, (), False, None, None)))
+    (2 * x).backward()
+    assert found == [True] and not choice.passes(None, (), False, None, None)
 
 
 @linux
@@ -221,8 +244,9 @@ def test_a_kernel_is_chosen_after_its_trial(passed, monkeypatch):
     pretend(monkeypatch, (9, 0))
     maps = fake_maps(torch.float16, d=12)
     with maps[0].fake_mode:
-        chosen = fast.local_attention(*maps, 7)
-        assert held == [(_attention_trial, 16, torch.float16, maps[0].device, False)]
+        chosen = fast.local_attention(*maps, 7, stride=2)
+        sizes = 12, 7, 2, 1
+        assert held == [(_attention_trial, sizes, False, torch.float16, maps[0].device, False)]
         assert chosen == ("the kernel" if passed else "the plain form")
         assert fast.local_attention(*maps, 7, backend="triton") == "the kernel"
         assert fast.local_attention(*maps, 7, backend="halo") == "the plain form"

@@ -22,7 +22,6 @@ from acmix_edu.fast import (
     choice,
     grouped_convolution,
     triton_banded,
-    triton_base,
     triton_convolution,
 )
 from acmix_edu.fast.convolution import _convolution_trial
@@ -498,18 +497,24 @@ def test_acmix(golden, published):
 
 
 @pytest.mark.parametrize(
-    ("trial", "size"), [(_attention_trial, 1), (_attention_trial, 32), (_convolution_trial, 1)]
+    ("trial", "sizes", "channels_last", "dtype"),
+    [
+        (_attention_trial, (1, 7, 1, 1), False, torch.float32),
+        (_attention_trial, (12, 5, 2, 3), True, torch.float32),
+        (_attention_trial, (12, 5, 2, 3), True, torch.float16),
+        (_convolution_trial, (1, 3, 1), False, torch.float16),
+        (_convolution_trial, (2, 3, 2), True, torch.float32),
+    ],
 )
-@pytest.mark.parametrize(
-    ("dtype", "least", "most"), [(torch.float32, 0, 1e-6), (torch.float16, 1e-5, 2e-3)]
-)
-def test_the_kernels_pass_their_trial(trial, size, dtype, least, most):
-    assert least < choice.disagreement(trial, size, dtype, CPU) < most
+def test_the_kernels_pass_their_trial(trial, sizes, channels_last, dtype):
+    error = choice.disagreement(trial, sizes, channels_last, dtype, CPU)
+    least, most = (0, 1e-5) if dtype == torch.float32 else (1e-5, 2e-3)
+    assert least < error < most
 
 
 def test_a_trial_is_the_same_wherever_it_is_held():
     """It neither sees nor moves what the user has set."""
-    trial = _attention_trial, 1, torch.float32, CPU
+    trial = _attention_trial, (1, 3, 1, 1), False, torch.float32, CPU
     expected, state = choice.disagreement(*trial), torch.get_rng_state()
     counter = FlopCounterMode(display=False)
     kept = []
@@ -525,11 +530,11 @@ def test_a_trial_is_the_same_wherever_it_is_held():
 def test_a_trial_is_held_while_a_graph_is_made(dynamic):
     @torch.compile(backend="aot_eager", fullgraph=True, dynamic=dynamic)
     def compiled(q):
-        size = triton_base.power_of_two(q.shape[1])
-        return q * choice.passes(_attention_trial, size, choice.cast_to(q), q.device)
+        case = choice.known((q.shape[1], 3, 1, 1), q)
+        return q * choice.passes(_attention_trial, *case, q.dtype, q.device)
 
     choice._passes.cache_clear()
     for features in (2, 2, 1):
-        q = torch.randn(1, features, 3, requires_grad=True)
+        q = torch.randn(1, features, 3, 5, requires_grad=True)
         torch.testing.assert_close(compiled(q), q)
     assert choice._passes.cache_info().misses == 2

@@ -39,10 +39,11 @@ def local_attention(
         q, k, v, kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
         backend: None chooses the Triton kernel where it can run and plain PyTorch elsewhere (tiles
             with their halo, or bands on small maps), which is also what is traced and exported.
-            Before its first use on a GPU the kernel is compared with the definition, once for each
-            dtype and number of features; if it fails, a UserWarning says so, and plain PyTorch
-            runs. "unfold" is the definition, with its k² copies; "halo" is plain PyTorch; "triton"
-            insists on the kernel, untried.
+            Before its first use on a GPU the kernel is compared with the definition on a small map,
+            once for each d, window, stride, dilation, dtype and memory format (but not while a CUDA
+            graph is recorded, nor in a backward pass). If it fails, a UserWarning says so, and
+            plain PyTorch runs. "unfold" is the definition, with its k² copies; "halo" is plain
+            PyTorch; "triton" insists on the kernel, untried.
 
     Returns:
         ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``, equal for all backends up to rounding.
@@ -66,12 +67,13 @@ def attend(q, k, v, kernel_size, pe, stride, dilation, backend) -> torch.Tensor:
     arguments = (q, k, v, kernel_size, pe, stride, dilation)
     if backend == "unfold":
         return attention.local_attention(*arguments)
-    if kernel_runs(backend, triton_attention.why_not, _attention_trial, q.shape[-3], q, k, v):
+    sizes = q.shape[-3], kernel_size, stride, dilation
+    if kernel_runs(backend, triton_attention.why_not, _attention_trial, sizes, q, k, v):
         return triton_attention.attend(*arguments)
     return halo.attend(*arguments)
 
 
-def _attention_trial(features: int):
+def _attention_trial(features: int, kernel_size: int, stride: int, dilation: int):
     """Return what the kernel is compared with on a GPU before it is trusted, and on which maps."""
-    shapes = [(1, 1, features, 12, 20)] * 3
-    return triton_attention.attend, attention.local_attention, shapes, (7, None, 1, 1)
+    shapes, rest = [(1, 2, features, 12, 20)] * 3, (kernel_size, None, stride, dilation)
+    return triton_attention.attend, attention.local_attention, shapes, rest

@@ -120,7 +120,8 @@ def grouped_convolution(
 
 def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
     """As :func:`grouped_convolution`, without its checks."""
-    if kernel_runs(backend, triton_convolution.why_not, _convolution_trial, q.shape[1], q, k, v):
+    sizes = q.shape[1], weight.shape[-1], stride
+    if kernel_runs(backend, triton_convolution.why_not, _convolution_trial, sizes, q, k, v):
         return triton_convolution.run(q, k, v, weight, stride)
     if stacked is None:
         stacked = torch.cat([f.transpose(1, 2) for f in (q, k, v)], dim=2).flatten(1, 2)
@@ -132,10 +133,10 @@ def convolve(q, k, v, weight, stride, backend, stacked=None) -> torch.Tensor:
     return F.conv2d(stacked, weight, stride=stride, padding=half, groups=groups // by)
 
 
-def _convolution_trial(heads: int):
+def _convolution_trial(heads: int, size: int, stride: int):
     """Return what the kernel is compared with on a GPU before it is trusted, and on which maps."""
-    shapes = [(1, heads, 16, 12, 20)] * 3 + [(16 * heads, 3 * heads, 3, 3)]
-    return triton_convolution.run, functools.partial(convolve, backend="halo"), shapes, (1,)
+    shapes = [(1, heads, 16, 12, 20)] * 3 + [(16 * heads, 3 * heads, size, size)]
+    return triton_convolution.run, functools.partial(convolve, backend="halo"), shapes, (stride,)
 
 
 def _groups_in_a_vector(q: torch.Tensor) -> int:

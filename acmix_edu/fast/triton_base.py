@@ -106,10 +106,7 @@ def is_channels_last(f: torch.Tensor) -> bool:
 
 def power_of_two(n: int) -> int:
     """Return the smallest power of two that is not below n."""
-    power = 1
-    while power < n:  # which torch.compile takes for a fact, even where n is open
-        power *= 2
-    return power
+    return 1 << (n - 1).bit_length()
 
 
 def in_aligns(f: torch.Tensor, align: int) -> tuple[int, ...]:

@@ -26,7 +26,6 @@ from acmix_edu.fast import (
     choice,
     triton_attention,
     triton_banded,
-    triton_base,
     triton_convolution,
 )
 from acmix_edu.fast import local_attention as fast_attention
@@ -167,22 +166,27 @@ def test_equal_bit_for_bit(cuda):
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("precision", ["highest", "high"])
-def test_the_kernels_pass_their_trials(dtype, precision, cuda, request):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [*((dtype, "highest") for dtype in DTYPES), (torch.float32, "high")]
+)
+@pytest.mark.parametrize(
+    ("trial", "first"),
+    [
+        *((_attention_trial, d) for d in (12, 64, 128)),
+        *((_convolution_trial, heads) for heads in (1, 4, triton_convolution.MOST_HEADS)),
+    ],
+)
+def test_the_kernels_pass_their_trials(
+    trial, first, dtype, precision, channels_last, stride, cuda, request
+):
     """A warning would be an error."""
     skip_without(dtype, cuda)
     request.addfinalizer(lambda: torch.set_float32_matmul_precision("highest"))
     torch.set_float32_matmul_precision(precision)
-    most = triton_attention.MOST_FEATURES // (1 if triton_base.capability(cuda) >= (8, 0) else 2)
-    trials = [
-        (_attention_trial, (d, 7, stride, 1)) for d in (12, 16, 64, most) for stride in (1, 2)
-    ]
-    heads = 1, 4, triton_convolution.MOST_HEADS
-    trials += [(_convolution_trial, (n, 3, stride)) for n in heads for stride in (1, 2)]
-    for trial, sizes in trials:
-        for channels_last in (False, True):
-            assert choice.passes(trial, sizes, channels_last, dtype, cuda)
+    sizes = (first, 7, stride, 1) if trial is _attention_trial else (first, 3, stride)
+    assert choice.passes(trial, sizes, channels_last, dtype, cuda)
 
 
 @pytest.mark.parametrize("layout", ["BCHW", "channels_last"])

@@ -1,14 +1,13 @@
 r"""ACmix: project once, aggregate twice, mix with α and β. Chapter 05 tells the story."""
 
-import copy
 import warnings
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
+from acmix_edu.altered import is_plain, refuse_other_layers
 from acmix_edu.attention import (
     aggregate,
     local_attention_logits,
@@ -30,16 +29,11 @@ from acmix_edu.checks import (
 from acmix_edu.depthwise import LearnableShift
 from acmix_edu.fast.triton_base import is_recorded
 
-STAGES = ("forward", "project", "position_term", "attention_path", "convolution_path", "mix")
-LAYERS = ("conv1", "conv2", "conv3", "conv_p", "fc", "dep_conv")
-
 READ_AS_CONV2D = (
     "ACmix({0}, {1}, 3, {2}, 1) has kernel_att=3, head={2} and kernel_conv=1, with which the "
     "convolution path sees a single pixel; nn.Conv2d would read kernel_size, stride and padding. "
     "Name the arguments: ACmix({0}, {1}, stride={2}). If it is meant, filter this warning."
 )
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class ACmix(nn.Module):
@@ -363,60 +357,3 @@ class ACmix(nn.Module):
             f"head={self.head}, kernel_conv={self.kernel_conv}, stride={self.stride}, "
             f"dilation={self.dilation}" + ("" if backend is None else f", backend={backend!r}")
         )
-
-
-def is_plain(layer: nn.Module) -> bool:
-    """Return whether reading the layer's weight is as good as calling the layer."""
-    has_bias = getattr(layer, "bias", None) is not None
-    return computes_as_usual(layer) and not is_hooked(layer) and not has_bias
-
-
-def computes_as_usual(layer: nn.Module) -> bool:
-    """Return whether the layer has the forward of ``nn.Conv2d`` or ``LearnableShift``.
-
-    Parametrized layers have it, too.
-    """
-    usual = type(layer).forward in (nn.Conv2d.forward, LearnableShift.forward)
-    return usual and "forward" not in vars(layer)
-
-
-def refuse_other_layers(module: ACmix) -> None:
-    """Raise unless the layers' weights say all that the layers do."""
-    for name in LAYERS:
-        layer = getattr(module, name)
-        if not computes_as_usual(layer) or (name == "fc" and layer.bias is not None):
-            raise TypeError(
-                f"module.{name} must compute what ACmix's own layer does, but a "
-                f"{type(layer).__name__} with a forward or a bias of its own came; merge it "
-                "into the weights first."
-            )
-
-
-def refuse_other_stages(module: ACmix) -> None:
-    """Raise if a subclass, or this module alone, computes something other than ACmix."""
-    for name in STAGES:
-        if getattr(type(module), name) is not getattr(ACmix, name) or name in vars(module):
-            raise TypeError(
-                f"module must compute what ACmix does, but {type(module).__name__} has a "
-                f"{name} of its own; put what it adds into a module around an ACmix."
-            )
-
-
-def copied(module: _Module) -> _Module:
-    """Copy a module, even one with weights that are computed from others, as in pruning.
-
-    After a training step such a weight belongs to a graph, and ``copy.deepcopy`` refuses it.
-    """
-    computed = {
-        id(value): value.detach().clone()
-        for layer in module.modules()
-        for value in vars(layer).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(module, computed)
-
-
-def is_hooked(layer: nn.Module) -> bool:
-    """Return whether hooks run when the layer is called or its gradient is computed."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(layer, name) for name in hooks)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from acmix_edu.acmix import ACmix, copied
+from acmix_edu.acmix import ACmix
+from acmix_edu.altered import copied
 from acmix_edu.checks import divisible, odd_kernel, whole_numbers
 from acmix_edu.deploy import DeployedACmix
 from acmix_edu.depthwise import LearnableShift

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from acmix_edu import fast
-from acmix_edu.acmix import (
+from acmix_edu.acmix import ACmix
+from acmix_edu.altered import (
     LAYERS,
-    ACmix,
     copied,
     is_hooked,
     refuse_other_layers,
@@ -79,7 +79,7 @@ class DeployedACmix(nn.Module):
                 f"module must be an ACmix, but a {type(module).__name__} came; for a network "
                 "that contains some, call deploy(network)."
             )
-        refuse_other_stages(module)
+        refuse_other_stages(module, ACmix)
         refuse_other_layers(module)
         if convolution not in FORMS:
             raise ValueError(

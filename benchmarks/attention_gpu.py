@@ -51,8 +51,8 @@ def forms(device) -> dict:
         "unfold": lambda q, k, v: unfold_attention(q, k, v, KERNEL),
         "halo": lambda q, k, v: fast.local_attention(q, k, v, KERNEL, backend="halo"),
         "flex": flex(device),
-        "triton": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),
-        "triton tf32": lambda q, k, v: triton_attention.local_attention(q, k, v, KERNEL),
+        "triton": lambda q, k, v: fast.local_attention(q, k, v, KERNEL, backend="triton"),
+        "triton tf32": lambda q, k, v: fast.local_attention(q, k, v, KERNEL, backend="triton"),
     }
 
 

@@ -15,6 +15,7 @@ from triton_cases import (
     check_cut_out,
     configuration,
     convolution,
+    local_attention,
     maps,
     run,
 )
@@ -30,7 +31,6 @@ from acmix_edu.fast import (
 )
 from acmix_edu.fast import local_attention as fast_attention
 from acmix_edu.fast.convolution import _convolution_trial
-from acmix_edu.fast.triton_attention import local_attention
 
 pytestmark = [
     pytest.mark.gpu,

@@ -15,8 +15,8 @@ import pytest
 import acmix_edu
 
 PACKAGE = Path(acmix_edu.__file__).parent
-STORY = ["checks", "convolution", "shift", "depthwise", "attention", "fast", "acmix", "replace"]
-STORY += ["deploy", "resnet", "cost"]
+STORY = ["checks", "convolution", "shift", "depthwise", "altered", "attention", "fast", "acmix"]
+STORY += ["replace", "deploy", "resnet", "cost"]
 PACKAGES = ["fast", "training"]
 HELPERS = {
     "attend",

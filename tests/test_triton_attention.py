@@ -25,7 +25,7 @@ from acmix_edu.fast import (
     triton_base,
     triton_convolution,
 )
-from acmix_edu.fast.triton_attention import local_attention, log_table, margin, why_not
+from acmix_edu.fast.triton_attention import log_table, margin, why_not
 
 ROOT = Path(__file__).resolve().parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton is published for Linux only")
@@ -257,7 +257,7 @@ def test_a_kernel_is_chosen_after_its_trial(passed, monkeypatch):
 def test_why_not_is_raised():
     q, weight = torch.zeros(1, 1, 4, 3, 3), torch.zeros(4, 3, 3, 3)
     for call in (
-        lambda: local_attention(q, q, q, 3),
+        lambda: fast.local_attention(q, q, q, 3, backend="triton"),
         lambda: grouped_convolution(q, q, q, weight, backend="triton"),
     ):
         with pytest.raises(RuntimeError, match="needs a CUDA device"):
@@ -297,7 +297,7 @@ def test_fake_tensors_run_no_kernel(monkeypatch):
     monkeypatch.setattr(triton_base, "INTERPRETED", True)
     q, k, v = fake_maps(device="cpu")
     with q.fake_mode:
-        assert local_attention(q, k, v, 7, stride=2).shape == (1, 2, 16, 4, 4)
+        assert triton_attention.attend(q, k, v, 7, None, 2, 1).shape == (1, 2, 16, 4, 4)
 
 
 def test_the_package_works_without_triton():

@@ -6,6 +6,7 @@ checks on a GPU.
 """
 
 import contextlib
+import functools
 import random
 
 import pytest
@@ -24,9 +25,10 @@ from acmix_edu.fast import (
     triton_banded,
     triton_convolution,
 )
+from acmix_edu.fast import local_attention as fast_attention
 from acmix_edu.fast.convolution import _convolution_trial
-from acmix_edu.fast.triton_attention import local_attention
 
+local_attention = functools.partial(fast_attention, backend="triton")
 CPU = torch.device("cpu")
 FORWARD = torch.ops.acmix_edu.local_attention.default
 CONVOLUTION = torch.ops.acmix_edu.grouped_convolution.default

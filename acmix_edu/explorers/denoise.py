@@ -8,6 +8,7 @@ from acmix_edu.deploy import DeployedACmix
 from acmix_edu.examples import colour_features
 from acmix_edu.explorers.explorer import Array, Explorer, evenly, one_image, one_of, place
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.denoise import held_out
 from acmix_edu.training.released import Denoiser, denoiser_of, film
 
 ARMS, MOMENTS = ("small-beta", "acmix", "lost-init"), 20
@@ -63,8 +64,6 @@ class DenoiseExplorer(Explorer):
         moment: int = 0,
         pixel: tuple[int, int] | None = None,
     ):
-        from acmix_edu.training.denoise import held_out
-
         if picture is not None:
             picture = one_image(picture, 3, "the colours of a picture")[None]
         (self._clean,), (self._noisy,) = held_out(picture)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import traitlets
 
-from acmix_edu.acmix import ACmix, refuse_other_layers, refuse_other_stages
+from acmix_edu.acmix import ACmix
+from acmix_edu.altered import refuse_other_layers, refuse_other_stages
 from acmix_edu.checks import odd_kernel, whole_number
 
 Array = torch.Tensor | np.ndarray
@@ -134,7 +135,7 @@ def frozen(module: ACmix) -> ACmix:
             "computed from others or left out; make it permanent first, for example with "
             "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.prune.remove."
         )
-    refuse_other_stages(module)
+    refuse_other_stages(module, ACmix)
     refuse_other_layers(module)
     return copy.deepcopy(module).float().cpu().requires_grad_(False)
 

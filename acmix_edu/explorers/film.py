@@ -5,6 +5,7 @@ import traitlets
 
 from acmix_edu.explorers.explorer import Explorer, evenly, place
 from acmix_edu.explorers.loader import bundle, source
+from acmix_edu.training.denoise import held_out, psnr
 from acmix_edu.training.released import film
 
 STARTS = ("acmix", "lost-init")
@@ -53,9 +54,6 @@ class FilmExplorer(Explorer):
     noisy = traitlets.Float(read_only=True).tag(sync=True)  # PSNR of the picture as it comes
 
     def __init__(self, moment: int = 0):
-        # Here, and not above: what `python -m` runs must not be imported by its package first.
-        from acmix_edu.training.denoise import held_out, psnr
-
         films = {start: evenly(film(start), MOMENTS) for start in STARTS}
         self._kernels = torch.stack([
             torch.stack([frame["state"]["operator.dep_conv.weight"][:OUTPUTS] for frame in frames])

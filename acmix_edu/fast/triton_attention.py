@@ -7,11 +7,23 @@ is online: a running maximum and a running total are corrected when a later bloc
 logit. Besides q, k and v only the output and, per query, the logarithm of the softmax's denominator
 are kept for the backward pass.
 
-Reflection costs nothing: key (y, x) counts m_H(i, y)·m_W(j, x) times for query (i, j)
-(:mod:`acmix_edu.fast.border`), so the products qᵀk start from the sum of two small tables of
-√d·ln m, which are −∞ out of reach and outside the map. The softmax has base 2, because the chip's
-own exponential is 2ˣ. No two programs write to the same place, so the results are the same in every
-bit, every time.
+Reflection costs nothing: key (y, x) counts $m_{iy}\, m_{jx}$ times for query (i, j)
+(:mod:`acmix_edu.fast.border`),
+
+$$\begin{aligned} g_{ij} &= \sum_{y,x} \frac{m_{iy}\, m_{jx}\, e^{l_{yx}}}
+{\sum_{y',x'} m_{iy'}\, m_{jx'}\, e^{l_{y'x'}}}\; v_{yx} \\
+l_{yx} &= \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}{\sqrt d} \end{aligned}$$
+
+so the products qᵀk start from the sum of two small tables of √d·ln m, which are −∞ out of reach and
+outside the map. The softmax has base 2, because the chip's own exponential is 2ˣ. No two programs
+write to the same place, so the results are the same in every bit, every time.
+
+The position term shifts the keys beforehand; that of the query cancels in the softmax. This takes
+one more pass over k, and PyTorch then knows pe's gradient by itself. The maps may have any strides;
+channels-last maps stay channels-last. Under autocast they are cast to the dtype that the user chose
+for it. Float32 is multiplied in full precision or, after
+``torch.set_float32_matmul_precision("high")``, on the matrix units with 10 bits of mantissa. Second
+derivatives raise NotImplementedError.
 """
 
 from __future__ import annotations  # the kernels' tl.constexpr stays a name where there is no tl
@@ -22,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from acmix_edu.attention import check_maps, reflect
+from acmix_edu.attention import reflect
 from acmix_edu.fast.triton_base import (
     capability,
     cast_to,
@@ -476,53 +488,8 @@ def _operations_backward(grad_out, q, k, v, out, lse, kernel_size, *_, **__) -> 
     return 8 * kernel_size**2 * q.numel()
 
 
-def local_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    kernel_size: int,
-    pe: torch.Tensor | None = None,
-    stride: int = 1,
-    dilation: int = 1,
-) -> torch.Tensor:
-    r"""Attend to the k×k window of every pixel: :func:`acmix_edu.local_attention`, in Triton.
-
-    $$\begin{aligned} g_{ij} &= \sum_{y,x} \frac{m_{iy}\, m_{jx}\, e^{l_{yx}}}
-    {\sum_{y',x'} m_{iy'}\, m_{jx'}\, e^{l_{y'x'}}}\; v_{yx} \\
-    l_{yx} &= \frac{q_{ij}^{\top}(k_{yx} - \mathit{pe}_{yx})}{\sqrt d} \end{aligned}$$
-
-    The position term shifts the keys beforehand; that of the query cancels in the softmax. This
-    takes one more pass over k, and PyTorch then knows pe's gradient by itself. Under autocast the
-    maps are cast here, to the dtype that the user chose for autocast. Float32 is multiplied in full
-    precision or, after ``torch.set_float32_matmul_precision("high")``, on the matrix units with 10
-    bits of mantissa.
-
-    Args:
-        q, k, v: ``[..., d, H, W]``, of any strides; channels-last maps stay channels-last.
-        kernel_size, pe, stride, dilation: as in :func:`acmix_edu.local_attention`.
-
-    Returns:
-        ``[..., d, ⌈H/s⌉, ⌈W/s⌉]``. For the backward pass q, the shifted k, v, the output and one
-        float32 per query and head are kept.
-
-    Raises:
-        TypeError, ValueError: as for :func:`acmix_edu.local_attention`.
-        RuntimeError: the kernel cannot take the maps; the message is that of :func:`why_not`.
-        NotImplementedError: second derivatives are asked for.
-
-    Example:
-        >>> q, k, v = torch.randn(3, 2, 4, 16, 56, 56, device="cuda")  # doctest: +SKIP
-        >>> local_attention(q, k, v, kernel_size=7).shape  # doctest: +SKIP
-        torch.Size([2, 4, 16, 56, 56])
-    """
-    check_maps(q, k, v, kernel_size, pe, stride, dilation)
-    if reason := why_not(q, k, v):
-        raise RuntimeError(reason)
-    return attend(q, k, v, kernel_size, pe, stride, dilation)
-
-
 def attend(q, k, v, kernel_size, pe, stride, dilation) -> torch.Tensor:
-    """As :func:`local_attention`, without its checks."""
+    """Attend as :func:`acmix_edu.fast.local_attention`, which has checked the arguments."""
     dtype = cast_to(q)
     k = k if pe is None else k - pe
     q = q if stride == 1 else q[..., ::stride, ::stride]

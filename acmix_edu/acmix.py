@@ -60,9 +60,12 @@ class ACmix(nn.Module):
         backend: how Stage II is computed. None takes a fast form that runs on the device of the
             input; "unfold" is the paper's form; "halo" and "triton" are those of
             :func:`acmix_edu.fast.local_attention`. For finite numbers the results are equal up to
-            rounding; an infinite one spreads further than its window. Second derivatives in reverse
-            mode, as for a gradient penalty, need "unfold" (on small maps they may work without).
-            Traces and exported graphs with open sizes need a backend other than "unfold".
+            rounding; an infinite one or a NaN spreads further than its window. The gradients of
+            large maps lose digits where logits are above 10⁴, as those of PyTorch's own attention
+            do. Second derivatives in reverse mode, as for a gradient penalty, need "unfold" (on
+            small maps they may work without). Traces and exported graphs with open sizes need a
+            backend other than "unfold", and torch.export its default, ``strict=False``, if the
+            height or the width is open.
         device, dtype: of the parameters, as in every layer of PyTorch.
 
     Shape:
@@ -187,7 +190,7 @@ class ACmix(nn.Module):
         if called or (q.device.type == "cpu" and not self._composing_pays()):
             return self.dep_conv(self._light_maps(heads).transpose(1, 2).flatten(1, 2))
         weight = fast.compose(self.fc.weight, self.dep_conv.weight)
-        return fast.convolve(*heads, weight, self.stride, self.backend)
+        return fast.convolve(*heads, weight, self.dep_conv.stride, self.backend)
 
     def _composing_pays(self) -> bool:
         """Return whether one convolution is less work than two, which it is not with many heads.

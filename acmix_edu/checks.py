@@ -112,6 +112,8 @@ def floating(name: str, x: torch.Tensor) -> torch.Tensor:
         mend = f"convert it with {name}.float()"
         if x.is_complex():
             mend = f"take {name}.abs() or {name}.real"
+        if x.is_quantized:
+            mend = f"pass {name}.dequantize(), and leave the module out of the quantization"
         raise TypeError(
             f"{name} must hold floating-point numbers of 16 bits or more, but its dtype is "
             f"{x.dtype}; {mend}."

@@ -221,7 +221,7 @@ def model_cost(
     shape = whole_numbers(channels=channels, height=height, width=width)
     twin = copied(model).to("meta", torch.float32).eval()
     costs: dict[str, Cost] = {}
-    inside = {child for a in twin.modules() if isinstance(a, ACmix) for child in a.children()}
+    inside = {m for a in twin.modules() if isinstance(a, ACmix) for m in a.modules() if m is not a}
     for name, module in twin.named_modules():
         module._forward_hooks.clear()  # hooks may want to see numbers
         if isinstance(module, ACmix):

@@ -70,7 +70,8 @@ def replace_conv3x3(
         model: any network. It keeps its class; its convolutions change.
         where: ``where(name, convolution)`` says which to replace, with ``name`` as in
             ``model.get_submodule(name)``. When left out, those are replaced that can be and that
-            keep the number of channels, as in the paper: a stem from 3 channels is left alone.
+            keep the number of channels, as in the paper: a stem from 3 channels is left alone. One
+            with a stride is cheaper as it is (chapter 06): add ``convolution.stride == (1, 1)``.
         options: for every new :class:`ACmix`: kernel_att (7), head (4), kernel_conv (3), dilation
             (1), backend (None).
 

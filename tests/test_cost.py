@@ -127,6 +127,13 @@ def test_a_model_that_is_an_acmix_is_counted_once():
     assert total(model_cost(torch.nn.Sequential(module), 9, 7)) == total(model_cost(module, 9, 7))
 
 
+def test_a_layer_that_wraps_one_of_an_acmix_is_not_counted_twice():
+    network = torch.nn.Sequential(ACmix(8, 8))
+    expected = model_cost(network, 9, 9, 8)
+    network[0].conv1 = torch.nn.Sequential(network[0].conv1)
+    assert model_cost(network, 9, 9, 8) == expected
+
+
 def test_a_layer_with_a_second_argument_is_counted():
     class Masked(torch.nn.Conv2d):  # as partial convolutions have
         def forward(self, x, mask):

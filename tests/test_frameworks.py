@@ -460,13 +460,14 @@ def test_compiled_once_for_all_batches_and_once_for_each_size():
         assert count.frame_count == graphs
 
 
+@pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(32, 24), (5, 3)])
-def test_exported_with_an_open_batch(form, size):
+def test_exported_with_an_open_batch(form, size, strict):
     module = randomised(8, 8)
     model = FORMS[form](module, size)
     program = torch.export.export(
-        model, (torch.randn(2, 8, *size),), dynamic_shapes=({0: Dim("b")},)
+        model, (torch.randn(2, 8, *size),), dynamic_shapes=({0: Dim("b")},), strict=strict
     )
     for batch in (1, 2, 5):
         x = torch.randn(batch, 8, *size)

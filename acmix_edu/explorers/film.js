@@ -130,7 +130,7 @@ function drawFilm(model, view) {
     const kernels = at(start, moment, channel);
     map.say(`The nine kernels of output ${channel}, ${TITLES[starts[start]].toLowerCase()}`,
       `${atHome(kernels)} of 9 are largest where a shift has its 1. The other three outputs `
-      + `differ by at most ${figure(apart((c) => at(start, moment, c), channel))}.`);
+      + `differ from this one by at most ${figure(apart((c) => at(start, moment, c), channel))}.`);
   });
   view.charts.forEach(({ move }) => move(moment));
   const values = starts.map((start, s) => `${TITLES[start].toLowerCase()} `
@@ -138,7 +138,7 @@ function drawFilm(model, view) {
   view.reading.textContent = `weight[${channel}, ${Math.floor(n / TAPS)}, ${cell[0] % K}, `
     + `${cell[1] % K}]: ${values.join("; ")}.`;
   view.scale.replaceChildren(change ? "Change since the start, " : "The numbers themselves, ",
-    "on one scale at every step:", scaleBar(-end, end, SIGNED));
+    "on one scale at every step of this output:", scaleBar(-end, end, SIGNED));
   const { step } = told[starts[0]][moment];
   return `Step ${step}, output ${channel}. ${starts.map((start, s) => `${TITLES[start]}: quality `
     + `${figure(told[start][moment].psnr)} dB, ${maps[s].note.textContent}`).join(" ")}`;

@@ -158,7 +158,7 @@ function buildView(model, data) {
     row("kernels", "pixel offset head", "kernel_att", "kernel_conv", "kernel_mix"),
     rates, headline("At every pixel: the output"),
     row("", "", "f_att", "f_conv", "f_out"), ends, share,
-    element("p", {}, "Each kernel has its own scale; the maps share one. Grey: not read."));
+    element("p", {}, "Each kernel has its own scale, by the square root, so that small weights show; the maps share one. Grey: not read."));
   const stage1 = element("div", {},
     headline("Stage I: q, k and v, for both paths"), row("", "more", "q", "k", "v"));
   const others = element("div", { class: "controls" });
@@ -265,8 +265,8 @@ function drawKernels(model, data, view, now, pixel, cell) {
   view.where.textContent = `At ${pixelName}: the kernels`;
   maps.kernel_att.note.append(`\nentropy ${figure(entropy)}`);
   view.kernelScale.textContent = "Kernels are summed over the input channels "
-    + `and multiplied by their rate. Their scales go to ±${ends.map(precise).join(", ±")}, `
-    + "by the square root. Past the picture's border (dotted) attention reads mirrored pixels, "
+    + `and multiplied by their rate. Their scales go to ±${ends.map(precise).join(", ±")}. `
+    + "Past the picture's border (dotted) attention reads mirrored pixels, "
     + "convolution zeros. Entropy: 1 if all weigh alike, 0 if one has all.";
   return `Pixel ${pixelName}; attention weights with entropy ${figure(entropy)} of the maximum`;
 }

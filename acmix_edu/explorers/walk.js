@@ -155,12 +155,10 @@ function paintMap(view, tensor, values, rows, columns, end) {
 
 // ---- Text -----------------------------------------------------------------------------------
 
-// Text in which _ and ^ lower and raise what follows, as in TeX: k_a², q_{ij}, v^n.
+// Text in which _ lowers what follows, as in TeX: k_a², q_{ij}, v_n.
 function typeset(text) {
-  return text.split(/([_^](?:\{[^}]*\}|[a-zA-Z0-9]+))/).map((part) => {
-    const tag = part.length > 1 && { _: "sub", "^": "sup" }[part[0]];
-    return tag ? element(tag, {}, part.slice(1).replace(/[{}]/g, "")) : part;
-  });
+  return text.split(/(_(?:\{[^}]*\}|[a-zA-Z0-9]+))/).map((part) => (part[0] === "_" && part.length > 1
+    ? element("sub", {}, part.slice(1).replace(/[{}]/g, "")) : part));
 }
 
 // The axes of tensors of one kind as a table: symbol, number, what it counts.
@@ -326,7 +324,7 @@ const isMixed = ([{ name }]) => name === "f_all";
 // Piece m of dimension e: the heads of q, then those of k, then those of v.
 const pieceOf = ({ q, k, v, heads, d }, m, e) =>
   plane([q, k, v][Math.floor(m / heads)], (m % heads) * d + e);
-const pieceName = ({ heads }, m) => `${"qkv"[Math.floor(m / heads)]}^${m % heads}`;
+const pieceName = ({ heads }, m) => `${"qkv"[Math.floor(m / heads)]}_${m % heads}`;
 
 function lightLayer({ heads, lightTaps }, hover, pin, cellNow) {
   const many = (count, name) => Array.from({ length: count }, (_, n) => mapView(`${name}_${n}`));
@@ -360,7 +358,7 @@ function drawLight({ light: view, pass }, { group, lightCell: chosen }) {
     });
   };
   inOneScale(view.pieces, (m) => pieceOf(pass, m, group),
-    (m) => `Piece ${pieceName(pass, m).replace("^", ", head ")}`);
+    (m) => `Piece ${pieceName(pass, m).replace("_", ", head ")}`);
   inOneScale(view.maps, (t) => Float32Array.from({ length: height * width }, (_, n) =>
     light(pass, group, t, n)), (t) => `Map ${t}`);
   const end = reach(weights.fc);
@@ -462,7 +460,7 @@ function draw(model, view) {
   shown.forEach((tensor, n) => drawMap(view, tensor, at, pixel, terms[n]));
   for (const tensor of tensors.filter(hasWindows)) drawWindow(view, tensor, at, pixel);
   const shapes = tensors.map(({ name, shape }) => `${name} ${shape.join(" by ")}`).join(", ");
-  return `Step ${step}, ${title}: ${symbol.replace(/[_{}^]/g, "")}; ${shapes}.`;
+  return `Step ${step}, ${title}: ${symbol.replace(/[_{}]/g, "")}; ${shapes}.`;
 }
 
 export default explorer({ build, draw });

@@ -26,7 +26,7 @@ from acmix_edu.training.released import trained_acmix
 class Step(NamedTuple):
     """One step: what it makes, in symbols, in code and in shapes.
 
-    In the texts ``_`` and ``^`` lower and raise what follows, as in TeX: ``k_a``, ``k_{ij+o}``.
+    In the texts ``_`` lowers what follows, as in TeX: ``k_a``, ``k_{ij+o}``.
     ``tensors`` gives keys of ``ACmix.explain`` with their axes; ``code`` is found in ``where``.
     """
 
@@ -70,7 +70,7 @@ STEPS = (
         "is projected twice.",
     ),
     Step(
-        "Cut into heads", "q^n, k^n, v^n", "channel n·d + e  =  head n, dimension e",
+        "Cut into heads", "q_n, k_n, v_n", "channel n·d + e  =  head n, dimension e",
         {"q_att": HEADS, "k_att": HEADS, "v_att": HEADS},
         ("cut = (q.shape[0], self.head, self.head_dim, *q.shape[2:])",
          "return q.reshape(cut), k.reshape(cut), v.reshape(cut)"), "acmix.ACmix._heads",
@@ -151,7 +151,7 @@ STEPS = (
         ("scaled = beta.type_as(out_conv) * out_conv",
          "return torch.addcmul(scaled, alpha.type_as(out_att), out_att)"),
         "acmix.ACmix.mix",
-        "Two learned numbers weigh the paths, channel by channel.",
+        "Two learned numbers, the same for all channels, weigh the paths.",
     ),
 )  # fmt: skip
 

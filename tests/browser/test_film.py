@@ -89,7 +89,7 @@ class Film(Shown):
             far = (weights[moment] - weights[moment, channel]).abs().max().item()
             note = self.note(start)
             assert note.startswith(f"{home} of 9 are largest")
-            assert close(re.search(r"differ by at most (\S+)\.$", note)[1], far)
+            assert close(re.search(r"differ from this one by at most (\S+)\.$", note)[1], far)
 
 
 def check_reading(read, moment, channel, cell):

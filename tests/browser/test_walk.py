@@ -167,7 +167,7 @@ READ = (
 
 def bare(text):
     """A text of the table without its signs for indices."""
-    return re.sub(r"[_^{}]", "", text)
+    return re.sub(r"[_{}]", "", text)
 
 
 # How far the shapes in the diagram's blocks reach beyond their blocks; nothing where it is hidden.

@@ -4,7 +4,8 @@ Run it from the root of the repository: ``python benchmarks/attention_gpu.py``. 
 ResNet-50's first stage: batch 32, 64 channels in 4 heads, a 56×56 map, kernel 7. Every form is
 checked against the definition before it is timed. Times are of the GPU alone: ten calls are
 captured in a CUDA graph and replayed, the forms take turns, and the median of the rounds counts;
-"eager" is the time of a call from Python, launches included. FlexAttention gets its maps as
+"eager" is the time of a call from Python, launches included. The calls read the same maps again and
+again; in half precision these fit into the L2 cache of a large GPU. FlexAttention gets its maps as
 tokens, for free. The results go to benchmarks/results/gpu-<name>.json.
 """
 
@@ -81,7 +82,8 @@ def right(name, form, maps) -> bool:
     with torch.no_grad(), precision(name):
         out = form(q, k, v)[:2].float()
     expected = tokens(expected) if name == "flex" else expected
-    rounding = 1e-2 if name == "triton tf32" else 10 * torch.finfo(q.dtype).eps
+    roundings = 50 if q.dtype == torch.float32 else 10  # exponentials are approximate on a GPU
+    rounding = 1e-2 if name == "triton tf32" else roundings * torch.finfo(q.dtype).eps
     return bool((out - expected).abs().max() <= rounding * expected.abs().max())
 
 
@@ -210,17 +212,15 @@ def main() -> None:
             for name, form in everything.items()
             if name != "triton tf32" or dtype == torch.float32
         }
-        wrong = []
         for name, form in list(chosen.items()):
             try:
-                wrong += [] if right(name, form, maps) else [name]
+                assert right(name, form, maps), f"{name} is not equal to the definition in {dtype}"
                 step(name, form, maps, backward=True)()
-            except Exception as error:  # of another form's compiler: ours is measured all the same
+            except Exception as error:  # of another form: ours is measured all the same
                 if name.startswith(("triton", "unfold")):
                     raise
-                print(f"{name} does not run in {dtype}: {str(error).splitlines()[:1]}", flush=True)
+                print(f"{name} is left out in {dtype}: {str(error).splitlines()[:1]}", flush=True)
                 del chosen[name]
-        assert not wrong, f"not equal to the definition in {dtype}: {wrong}; nothing was measured"
         saved = {name: saved_bytes(name, form, maps) for name, form in chosen.items()}
         for backward in (False, True):
             steps = {name: step(name, form, maps, backward) for name, form in chosen.items()}

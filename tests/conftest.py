@@ -13,6 +13,12 @@ torch.set_num_threads(1)  # the tests run side by side
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("official_?.npz"))
 
 
+def pytest_addoption(parser, pluginmanager):
+    """Let the tests run without pytest-timeout, too, whose option pyproject.toml sets."""
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "nothing, without pytest-timeout")
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

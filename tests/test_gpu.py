@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
     pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS"),  # in the thread of a backward
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),  # Inductor, in 2.11
 ]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

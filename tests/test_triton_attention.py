@@ -33,9 +33,16 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton is published 
 
 @linux
 @pytest.mark.parametrize(
-    ("cases", "least"), [("test_configuration", 60), ("not test_configuration", 60)]
+    ("cases", "least"),
+    [
+        ("configuration", 60),
+        ("convolution or trial", 55),
+        ("not (configuration or convolution or trial)", 30),
+    ],
+    ids=["configurations", "convolution", "the rest"],
 )
 def test_in_the_interpreter(cases, least):
+    """In three processes, for they take minutes."""
     command = [sys.executable, "-m", "pytest", "tests/triton_cases.py", "-q", "-k", cases]
     command += ["-p", "no:xdist", "-p", "no:cacheprovider"]
     environment = os.environ | {"TRITON_INTERPRET": "1"}

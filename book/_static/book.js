@@ -33,20 +33,23 @@
                           ["false", false], ["f", false], ["no", false]]);
   const number = (text) => (NUMBER.test(text) ? Number(text) : NaN);
   const ratio = (text) => text.split("/").map(number).reduce((a, b) => a / b);
+  const product = (text) => text.split("*").map(ratio).reduce((a, b) => a * b);
   const READ = { // each returns undefined for what it cannot read
     string: (text) => text.replace(/^[ ."']+|[ ."']+$/g, "").toLowerCase() || undefined,
     boolean: (text) => TRUTHS.get(text.toLowerCase()),
     number: (text) => {
-      const value = text.replace(/%$/, "/100").split("*").map(ratio).reduce((a, b) => a * b);
+      const plain = text.replace(/%$/, "/100").replace(/(\d+)\*\*(\d+)/g, (_, a, b) => a ** b);
+      const value = plain.split(/(?<=[\d.])\+/).map(product).reduce((a, b) => a + b);
       return Number.isFinite(value) ? value : undefined;
     },
   };
   const items = (text) => text.replace(/[()[\]]/g, " ").replace(/[−–]/g, "-").replace(/[×·]/g, "*")
-    .replace(/\s*([*/])\s*|\s+(?=%)/g, "$1").split(/[\s,;]+/).filter(Boolean);
+    .replace(/\s*([*/]|(?<=[\d.]\s*)\+)\s*|\s+(?=%)/g, "$1").split(/[\s,;]+/).filter(Boolean);
 
   const judge = (text, { asked, values, slack, count, hint, choices }) => {
     const kind = typeof values[0];
-    const answer = (kind === "string" ? [text] : items(text)).map(READ[kind]);
+    const one = count === 1 ? text.replace(/(?<=\d)[, ](?=\d{3}\b)/g, "") : text; // 40,300
+    const answer = (kind === "string" ? [text] : items(one)).map(READ[kind]);
     if (!answer.length || answer.includes(undefined) || answer.length !== (count ?? answer.length)) {
       return choices.length ? "Choose one." : `Type ${asked}.`;
     }
